@@ -1,0 +1,1 @@
+"""facejax: face-recognition losses and a face-recognition trainer for JAX."""

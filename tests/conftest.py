@@ -1,0 +1,25 @@
+"""Eight fake devices, strict promotion, and the real faces where they are to be found."""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def real_faces() -> pathlib.Path:
+    """The folder of real photographs, which is not part of the project."""
+    default = pathlib.Path(__file__).parents[2] / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("FACEJAX_DATA", default))
+    if not (folder / "lfw_dev").is_dir():
+        pytest.skip(f"no real faces at {folder}; set FACEJAX_DATA to a folder that has lfw_dev/")
+    return folder
