@@ -1,0 +1,176 @@
+"""The engine: every classification loss is two elementwise functions and one reduction.
+
+    loss_i = log(1 + exp(LSE_{j != y} negative(s_ij) - target(s_iy))),   s = features . classes
+
+A `Margin` gives the two functions; the engine gives the similarities, the reduction, the padding
+rules and the layout of the classes over devices, once for all losses.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from facejax.losses.numerics import VOID, dot_rows, norms, working_dtype
+
+
+class Context(NamedTuple):
+    """What a margin may see of a row besides the similarity at hand; gradients flow through it."""
+
+    target: jax.Array  # [B], the similarity with the row's own class
+    norm: jax.Array  # [B], the norm of the raw embedding
+    extra: Any  # the caller's `context`, a pytree of [B] and scalar arrays
+
+
+class Margin(NamedTuple):
+    """A loss: what it does to the target's similarity and to every other one.
+
+    Attributes:
+      target: (similarity [B], Context) -> the target's logit [B].
+      negative: (similarities [B, classes], Context) -> logits [B, classes], elementwise.
+      normalize: whether features and class weights are scaled to unit length.
+    """
+
+    target: Callable[[jax.Array, Context], jax.Array]
+    negative: Callable[[jax.Array, Context], jax.Array]
+    normalize: tuple[bool, bool] = (True, True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classes:
+    """How the class dimension is laid out.
+
+    Attributes:
+      axis_name: the device axis over which the classes are split, inside `jax.pmap` or
+        `jax.shard_map(..., check_vma=False)`. `weights` is then this device's slice in axis order,
+        `embeddings` and `labels` its part of the batch, and labels are global class numbers.
+        Differentiate `losses.sum() / global_rows`: embeddings and slice get the gradient of the
+        sum over all devices; what is replicated gets a part, so `psum` it once.
+      num_classes: how many of the rows (of all slices) are classes; the rest is padding.
+    """
+
+    axis_name: str | None = None
+    num_classes: int | None = None
+
+
+class Rows(NamedTuple):
+    """Per-row results, [B] each."""
+
+    losses: jax.Array
+    target: jax.Array  # similarity with the row's own class, before any margin
+    hardest: jax.Array  # the largest similarity with another class, without gradient
+
+
+def margin_softmax(
+    embeddings: jax.Array,
+    weights: jax.Array,
+    labels: jax.Array,
+    margin: Margin,
+    *,
+    bias: jax.Array | None = None,
+    context: Any = None,
+    classes: Classes | None = None,
+) -> jax.Array:
+    """Per-example losses of a margin softmax.
+
+    Args:
+      embeddings: [B, D], raw.
+      weights: [C, D], raw, one row a class.
+      labels: [B] integers in [0, C). -1 marks a padding row: loss 0, no gradient to anything.
+        Any other label outside [0, C) makes that row's loss NaN.
+      margin: the two functions of the loss.
+      bias: [C], added to the similarities.
+      context: a pytree of [B] and scalar arrays, handed to the margin as `Context.extra`.
+      classes: how the classes are laid out; by default all in `weights`.
+
+    Returns:
+      Losses [B], float32 (float64 for float64 inputs).
+    """
+    return margin_rows(
+        embeddings, weights, labels, margin, bias=bias, context=context, classes=classes
+    ).losses
+
+
+def margin_rows(
+    embeddings: jax.Array,
+    weights: jax.Array,
+    labels: jax.Array,
+    margin: Margin,
+    *,
+    bias: jax.Array | None = None,
+    context: Any = None,
+    classes: Classes | None = None,
+) -> Rows:
+    """As `margin_softmax`, with the similarities that tell whether a row was classified right."""
+    chex.assert_rank([embeddings, weights, labels], [2, 2, 1])
+    chex.assert_type([embeddings, weights, labels], [float, float, int])
+    chex.assert_equal_shape_prefix([embeddings, labels], 1)
+    chex.assert_equal_shape_suffix([embeddings, weights], 1)
+    classes = classes or Classes()
+    axis_name, num_classes = classes.axis_name, classes.num_classes
+    slice_size, own_rows = weights.shape[0], labels.shape[0]
+    column = jnp.arange(slice_size, dtype=jnp.int32)
+    if axis_name is None:
+        slices = 1
+    else:
+        slices = lax.axis_size(axis_name)
+        column += lax.axis_index(axis_name) * slice_size
+        embeddings, labels, context = _gather_rows((embeddings, labels, context), axis_name)
+    if num_classes is None:
+        num_classes = slice_size * slices
+
+    real = labels != -1
+    # Whatever stands in a padding row must not reach a gradient as 0 * NaN.
+    embeddings = jnp.where(real[:, None], embeddings, jnp.zeros((), embeddings.dtype))
+    norm, inverse_norm = norms(embeddings)
+    similarity = dot_rows(embeddings, weights)
+    if margin.normalize[0]:
+        similarity *= inverse_norm[:, None]
+    if margin.normalize[1]:  # the products are scaled, so no second [C, D] array is made
+        similarity *= norms(weights)[1][None, :]
+    if bias is not None:
+        similarity += bias.astype(similarity.dtype)[None, :]
+
+    is_target = labels[:, None] == column[None, :]
+    is_negative = ~is_target & (column < num_classes)[None, :]
+    target = _sum(jnp.sum(jnp.where(is_target, similarity, 0), axis=1), axis_name)
+    shared = Context(target, norm, context)
+    negatives = jnp.where(is_negative, margin.negative(similarity, shared), VOID)
+    # softplus(LSE of the negatives - target) is the cross-entropy without a second target logit.
+    losses = jax.nn.softplus(_logsumexp(negatives, axis_name) - margin.target(target, shared))
+    known = (labels >= 0) & (labels < num_classes)
+    losses = jnp.where(known, losses, jnp.where(real, jnp.nan, 0))
+    hardest = _peak(jnp.where(is_negative, similarity, VOID), axis_name)
+
+    rows = Rows(losses.astype(working_dtype(embeddings, weights)), target, hardest)
+    if axis_name is None:
+        return rows
+    start = lax.axis_index(axis_name) * own_rows
+    return Rows(*(lax.dynamic_slice_in_dim(value, start, own_rows) for value in rows))
+
+
+def _gather_rows(tree: Any, axis_name: str) -> Any:
+    """Per-row arrays of all devices, in axis order; scalars as they are."""
+
+    def gather(leaf):
+        return lax.all_gather(leaf, axis_name, tiled=True) if jnp.ndim(leaf) else leaf
+
+    return jax.tree.map(gather, tree)
+
+
+def _sum(values: jax.Array, axis_name: str | None) -> jax.Array:
+    return values if axis_name is None else lax.psum(values, axis_name)
+
+
+def _peak(values: jax.Array, axis_name: str | None) -> jax.Array:
+    peak = lax.stop_gradient(jnp.max(values, axis=1))
+    return peak if axis_name is None else lax.pmax(peak, axis_name)
+
+
+def _logsumexp(logits: jax.Array, axis_name: str | None) -> jax.Array:
+    peak = _peak(logits, axis_name)
+    return peak + jnp.log(_sum(jnp.sum(jnp.exp(logits - peak[:, None]), axis=1), axis_name))

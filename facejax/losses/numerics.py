@@ -1,0 +1,86 @@
+"""Guarded arithmetic: norms, sines and products whose gradients are finite everywhere."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Stands for "not in the sum". Finite: minus infinity makes NaN of inf - inf in a softmax without
+# a single negative, forward or backward.
+VOID = -1e30
+
+
+def working_dtype(*arrays: jax.Array) -> jnp.dtype:
+    """The type in which losses are computed: float32, or float64 where an input has it."""
+    double = any(array.dtype == jnp.float64 for array in arrays)
+    return jnp.dtype(jnp.float64 if double else jnp.float32)
+
+
+def norms(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Euclidean norms over the last axis and their inverses, in `working_dtype`.
+
+    A vector whose square underflows has norm 0, inverse 0 and no gradient, so that a similarity
+    with it is 0 and finite rather than NaN.
+
+    Args:
+      vectors: [..., D], any float type.
+
+    Returns:
+      (norms [...], inverse norms [...]).
+    """
+    squares = jnp.sum(jnp.square(vectors.astype(working_dtype(vectors))), axis=-1)
+    positive = squares > jnp.finfo(squares.dtype).tiny
+    safe = jnp.where(positive, squares, 1)
+    inverse = jnp.where(positive, lax.rsqrt(safe), 0)
+    return jnp.where(positive, jnp.sqrt(safe), 0), inverse
+
+
+def sine(cosine: jax.Array) -> jax.Array:
+    """sqrt(1 - c^2), 0 with a zero gradient where rounding has brought |c| to 1 or beyond."""
+    square = (1 - cosine) * (1 + cosine)
+    inside = square > 0
+    return jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1)), 0)
+
+
+def dot_rows(left: jax.Array, right: jax.Array) -> jax.Array:
+    """left [B, D] times right [C, D] transposed: [B, C] in `working_dtype`.
+
+    bfloat16 and float16 inputs are multiplied as they are and summed in float32; so are, in the
+    backward, their gradients. float32 products take full precision on every platform.
+    """
+    if left.dtype != right.dtype:
+        common = working_dtype(left, right)
+        left, right = left.astype(common), right.astype(common)
+    if jnp.finfo(left.dtype).bits < 32:
+        return _low_precision_dot(left, right)
+    return _contract(left, right, 1, 1)
+
+
+def _contract(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> jax.Array:
+    return lax.dot_general(
+        left,
+        right,
+        (((left_axis,), (right_axis,)), ((), ())),
+        precision=lax.Precision.HIGHEST,
+        preferred_element_type=working_dtype(left, right),
+    )
+
+
+@jax.custom_vjp
+def _low_precision_dot(left: jax.Array, right: jax.Array) -> jax.Array:
+    return _contract(left, right, 1, 1)
+
+
+def _low_precision_dot_forward(left, right):
+    return _low_precision_dot(left, right), (left, right)
+
+
+def _low_precision_dot_backward(saved, gradient):
+    # A float32 gradient here would drag both products into float32.
+    left, right = saved
+    gradient = gradient.astype(left.dtype)
+    d_left = _contract(gradient, right, 1, 0)
+    d_right = _contract(gradient, left, 0, 0)
+    return d_left.astype(left.dtype), d_right.astype(right.dtype)
+
+
+_low_precision_dot.defvjp(_low_precision_dot_forward, _low_precision_dot_backward)
