@@ -1,0 +1,71 @@
+"""Evaluation: embeddings of images, verification of pairs, baselines and reports."""
+
+from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
+from facejax.evaluation.embed import Embedder, embed, make_embedder
+from facejax.evaluation.pairs import (
+    LabelPairs,
+    Pairs,
+    read_pairs,
+    resolve_images,
+    synthetic_pairs,
+)
+from facejax.evaluation.report import (
+    format_table,
+    plot_training,
+    to_json,
+    verification_table,
+    write_report,
+)
+from facejax.evaluation.verification import (
+    EqualErrorRate,
+    KfoldAccuracy,
+    Roc,
+    TarAtFar,
+    Verification,
+    consecutive_folds,
+    equal_error_rate,
+    format_far,
+    kfold_accuracy,
+    pair_folds,
+    roc,
+    roc_auc,
+    tar_at_far,
+    verify,
+    wilson_interval,
+)
+
+__all__ = [
+    "Embedder",
+    "EqualErrorRate",
+    "KfoldAccuracy",
+    "LabelPairs",
+    "Pairs",
+    "Pca",
+    "Roc",
+    "TarAtFar",
+    "Verification",
+    "consecutive_folds",
+    "embed",
+    "equal_error_rate",
+    "fit_pca",
+    "format_far",
+    "format_table",
+    "kfold_accuracy",
+    "make_embedder",
+    "pair_folds",
+    "pca_features",
+    "pixel_features",
+    "plot_training",
+    "read_pairs",
+    "resolve_images",
+    "roc",
+    "roc_auc",
+    "synthetic_pairs",
+    "tar_at_far",
+    "to_json",
+    "truncate",
+    "verification_table",
+    "verify",
+    "wilson_interval",
+    "write_report",
+]

@@ -1,0 +1,98 @@
+"""Images to embeddings, by one compiled program of one batch shape."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Embedder = Callable[[Any, np.ndarray], jax.Array]
+
+
+def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
+    """The program that embeds one batch; make it once a run, so that it is compiled once.
+
+    The batch is spread over this process's devices where their number divides it. With `flip` the
+    embedding is the sum of those of the image and of its mirror image, before normalisation.
+
+    Args:
+      apply: a network's `apply`: (variables, images float [B, S, S, 3] in [-1, 1], *, train) ->
+        (embeddings [B, D], batch_stats).
+      flip: whether to add the mirror image's embedding.
+
+    Returns:
+      embedder: (variables, images uint8 [B, S, S, 3]) -> float32 [B, D] of unit length (a zero
+      vector stays zero). `variables` may be on the host or on devices of this process.
+    """
+    devices = jax.local_devices()
+
+    @jax.jit
+    def program(variables: Any, images: jax.Array) -> jax.Array:
+        batch = (images.astype(jnp.float32) - 127.5) / 127.5
+        if flip:  # beside its image, so that a sharded batch stays where it is
+            batch = jnp.stack([batch, batch[:, :, ::-1]], axis=1).reshape(-1, *batch.shape[1:])
+        embeddings = apply(variables, batch, train=False)[0].astype(jnp.float32)
+        if flip:
+            embeddings = embeddings.reshape(-1, 2, embeddings.shape[-1]).sum(axis=1)
+        squares = jnp.sum(embeddings**2, axis=-1, keepdims=True)
+        return embeddings * jax.lax.rsqrt(jnp.maximum(squares, jnp.finfo(jnp.float32).tiny))
+
+    def embedder(variables: Any, images: np.ndarray) -> jax.Array:
+        used = devices if len(images) % len(devices) == 0 else devices[:1]
+        mesh = Mesh(np.array(used), ("batch",))
+        replicated, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("batch",)))
+        return program(jax.device_put(variables, replicated), jax.device_put(images, split))
+
+    return embedder
+
+
+def embed(
+    embedder: Embedder,
+    variables: Any,
+    images: np.ndarray | Iterable[np.ndarray],
+    *,
+    batch_size: int,
+) -> np.ndarray:
+    """Embeds any number of images in batches of one size, the last padded with black images.
+
+    Args:
+      embedder: of `make_embedder`.
+      variables: the network's, {"params": ..., "batch_stats": ...}.
+      images: uint8 [N, S, S, 3], or an iterable of uint8 arrays [b, S, S, 3] with
+        b <= batch_size, as a reader of files yields them.
+      batch_size: the number of images of a batch.
+
+    Returns:
+      Unit vectors float32 [N, D] on the host, in order.
+
+    Raises:
+      ValueError: there are no images, they are no uint8 images, or a batch is too large.
+    """
+    # The next batch is read while the last one is being computed.
+    results: list[np.ndarray] = []
+    pending: tuple[jax.Array, int] | None = None
+    for batch in _split(images, batch_size):
+        if batch.dtype != np.uint8 or batch.ndim != 4 or not 0 < len(batch) <= batch_size:
+            raise ValueError(
+                f"a batch of 1 to {batch_size} uint8 images [b, S, S, 3] is wanted, not "
+                f"{batch.dtype} {batch.shape}"
+            )
+        padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
+        computing = embedder(variables, np.pad(batch, padding)), len(batch)
+        if pending is not None:
+            results.append(np.asarray(pending[0])[: pending[1]])
+        pending = computing
+    if pending is None:
+        raise ValueError("there are no images to embed")
+    results.append(np.asarray(pending[0])[: pending[1]])
+    return np.concatenate(results)
+
+
+def _split(images: np.ndarray | Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
+    if not isinstance(images, np.ndarray):
+        yield from images
+        return
+    for start in range(0, len(images), batch_size):
+        yield images[start : start + batch_size]

@@ -1,0 +1,205 @@
+"""Lists of image pairs: LFW's files, plain tables, and pairs drawn from a labelled set.
+
+LFW's format (`pairs.txt`, `pairsDevTest.txt`): the first line is `n`, or `folds n`; then for each
+fold n lines `name i j` (same person) and n lines `name i name j` (different people), separated by
+tabs or spaces. `Name 3` is the image `Name/Name_0003`. The plain format has no header; its lines
+are `path_a,path_b,1` (same) or `path_a,path_b,0`, with commas or tabs.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from facejax.errors import UserError
+from facejax.evaluation.verification import pair_folds
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
+
+
+class Pairs(NamedTuple):
+    """Pairs of image names, in the order of the file."""
+
+    first: list[str]  # [N] relative to the image folder; LFW's without extension
+    second: list[str]
+    same: np.ndarray  # [N] bool
+    folds: np.ndarray  # [N] int
+    lines: np.ndarray  # [N] int, the line of the file, from 1
+    path: Path  # the file
+
+
+class LabelPairs(NamedTuple):
+    """Pairs of images of one labelled set."""
+
+    indices: np.ndarray  # [N, 2] int
+    same: np.ndarray  # [N] bool
+    folds: np.ndarray  # [N] int
+
+
+def read_pairs(path: str | Path) -> Pairs:
+    """Reads a pair file of either format; empty lines are passed over.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Pairs. The folds are ten, or as many as an LFW header says: see `pair_folds`.
+
+    Raises:
+      UserError: the file cannot be read, a line is malformed (its number and the remedy are
+        named), the header promises another number of pairs, or a kind of pair is missing.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"there is no pair file {path}: check the path given as pairs") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"the pair file {path} cannot be read as text ({error}): give a text file of pairs"
+        ) from None
+    lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise UserError(f"the pair file {path} is empty: give a file with one pair a line")
+    header = lines[0][1].split()
+    is_lfw = len(header) <= 2 and all(field.isdecimal() for field in header)
+    parse = _lfw_pair if is_lfw else _plain_pair
+    parsed = [parse(line, f"{path}, line {i}") for i, line in lines[is_lfw:]]
+    same = np.array([pair[2] for pair in parsed], bool)
+    folds = int(header[0]) if is_lfw and len(header) == 2 else 10
+    if is_lfw:
+        promised = int(header[-1]) * (folds if len(header) == 2 else 1)
+        if (int(same.sum()), int((~same).sum())) != (promised, promised):
+            raise UserError(
+                f"the first line of {path} promises {promised} same and {promised} different "
+                f"pairs, but the file has {same.sum()} and {(~same).sum()}: get a complete file "
+                "or mend its first line"
+            )
+    if min(same.sum(), (~same).sum()) < 2 or folds < 2:
+        raise UserError(
+            f"{path} has {same.sum()} same and {(~same).sum()} different pairs in {folds} folds: "
+            "verification needs at least two pairs of each kind and two folds"
+        )
+    return Pairs(
+        [pair[0] for pair in parsed],
+        [pair[1] for pair in parsed],
+        same,
+        pair_folds(same, folds),
+        np.array([i for i, _ in lines[is_lfw:]]),
+        path,
+    )
+
+
+def _lfw_pair(line: str, where: str) -> tuple[str, str, bool]:
+    fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
+    if len(fields) not in (3, 4) or not all(
+        number.isdecimal() for number in (fields[1], fields[-1])
+    ):
+        raise UserError(
+            f"{where}: {line!r} is not a pair; write `name i j` for two images of one person or "
+            "`name i name j` for two people"
+        )
+    names = (fields[0], fields[-2] if len(fields) == 4 else fields[0])
+    if len(fields) == 4 and names[0] == names[1]:
+        raise UserError(
+            f"{where}: {line!r} pairs {names[0]!r} with itself as different people; write "
+            f"`{names[0]} {fields[1]} {fields[3]}` for two images of one person"
+        )
+    first, second = (
+        f"{name}/{name}_{int(number):04d}"
+        for name, number in zip(names, (fields[1], fields[-1]), strict=True)
+    )
+    return _distinct(first, second, where), second, len(fields) == 3
+
+
+def _plain_pair(line: str, where: str) -> tuple[str, str, bool]:
+    fields = [field.strip() for field in line.split("\t" if "\t" in line else ",")]
+    if len(fields) != 3 or not (fields[0] and fields[1]) or fields[2] not in ("0", "1"):
+        raise UserError(
+            f"{where}: {line!r} is not a pair; write `path_a,path_b,1` for two images of one "
+            "person or `path_a,path_b,0` for two people (or begin an LFW file with its count)"
+        )
+    return _distinct(fields[0], fields[1], where), fields[1], fields[2] == "1"
+
+
+def _distinct(first: str, second: str, where: str) -> str:
+    if first == second:
+        raise UserError(f"{where}: {first!r} is paired with itself; pair two different images")
+    return first
+
+
+def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.ndarray]:
+    """Finds the image files of the pairs, each once.
+
+    Args:
+      pairs: names that are files under the folder, or become so with one of `EXTENSIONS`.
+      folder: where the images are.
+
+    Returns:
+      (files, indices): M distinct files in the order of first use, and [N, 2] int numbers in
+      [0, M) of the images of each pair.
+
+    Raises:
+      UserError: there is no such folder, or a pair names a missing image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no image folder {folder}: give the folder the pairs refer to")
+    numbers: dict[str, int] = {}
+    files: list[Path] = []
+    for names, line in zip(zip(pairs.first, pairs.second, strict=True), pairs.lines, strict=True):
+        for name in names:
+            if name in numbers:
+                continue
+            candidates = [folder / name, *(folder / f"{name}{ending}" for ending in EXTENSIONS)]
+            found = next((file for file in candidates if file.is_file()), None)
+            if found is None:
+                raise UserError(
+                    f"{pairs.path}, line {line} names the image {name!r}, which is not in "
+                    f"{folder}: add the image, drop the line or give another image folder"
+                )
+            numbers[name] = len(files)
+            files.append(found)
+    indices = [(numbers[a], numbers[b]) for a, b in zip(pairs.first, pairs.second, strict=True)]
+    return files, np.array(indices, np.int64)
+
+
+def synthetic_pairs(labels: np.ndarray, *, pairs: int, seed: int) -> LabelPairs:
+    """Draws verification pairs from a labelled set: half same, half different, no pair twice.
+
+    Both kinds are drawn uniformly from all their pairs, without replacement, so an identity with
+    many images is in more of them. The ten folds are random and hold half of each kind.
+
+    Args:
+      labels: [M] int identities of the images.
+      pairs: how many; an odd one is a different pair.
+      seed: of the draw.
+
+    Returns:
+      LabelPairs, the same pairs first; `indices` are into `labels`.
+
+    Raises:
+      ValueError: the labels admit fewer same or different pairs than are wanted.
+    """
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(seed)
+    order = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[order], labels[order], side="right")  # of each one's identity
+    position = np.arange(labels.size)
+
+    def draw(starts: np.ndarray, counts: np.ndarray, wanted: int, kind: str) -> np.ndarray:
+        """Position i pairs with the counts[i] positions from starts[i] on."""
+        total = np.cumsum(counts)
+        if not 0 < wanted <= total[-1]:
+            raise ValueError(
+                f"{wanted} {kind} pairs are wanted and {total[-1]} can be formed of {labels.size} "
+                "images"
+            )
+        drawn = rng.choice(total[-1], size=wanted, replace=False)
+        i = np.searchsorted(total, drawn, side="right")
+        return np.stack([order[i], order[starts[i] + drawn - (total[i] - counts[i])]], axis=1)
+
+    positives = draw(position + 1, ends - position - 1, pairs // 2, "same")
+    negatives = draw(ends, labels.size - ends, pairs - pairs // 2, "different")
+    same = np.arange(pairs) < len(positives)
+    return LabelPairs(np.concatenate([positives, negatives]), same, pair_folds(same))
