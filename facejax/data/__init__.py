@@ -1,0 +1,16 @@
+"""Data: sources of face images, the dataset on disk, batches on the host."""
+
+from facejax.data.dataset import build_dataset, check_labels, dataset_source
+from facejax.data.pipeline import batches, padded_batches
+from facejax.data.sources import Source, decode, folder_source
+
+__all__ = [
+    "Source",
+    "batches",
+    "build_dataset",
+    "check_labels",
+    "dataset_source",
+    "decode",
+    "folder_source",
+    "padded_batches",
+]

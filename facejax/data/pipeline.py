@@ -1,0 +1,108 @@
+"""From a source to batches on the host; batch n depends on nothing but source, seed and size."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import grain
+import numpy as np
+
+from facejax.data.sources import Source, decode
+
+
+def batches(
+    source: Source,
+    *,
+    batch_size: int,
+    image_size: int,
+    seed: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int | None = None,
+    prefetch: int = 4,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless shuffled batches, in which every record comes once an epoch.
+
+    Batch n is a pure function of (source, seed, n, batch_size * process_count): the number of
+    threads and where the iteration began do not change it, and the processes' n-th batches
+    together hold the records that one process alone would have in its n-th batch. So the position
+    in the data is the step number, and nothing else need be saved to resume. Each epoch has an
+    order of its own; a batch may straddle two epochs.
+
+    Args:
+      source: the records; may be smaller than a batch.
+      batch_size: rows of one process' batch.
+      image_size: side of the images in pixels; others are resized.
+      seed: of the order, 0 <= seed < 2**32.
+      start: the number of the first batch to give.
+      process_index: this process, 0 <= process_index < process_count.
+      process_count: processes that share the data.
+      threads: threads that read and decode ahead; 0 works in the caller's thread, None is
+        one a core, at most 16.
+      prefetch: batches that are made ahead of the caller.
+
+    Returns:
+      An iterator of `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32
+      [batch_size]}`.
+
+    Raises:
+      ValueError: an argument out of its range, or an empty source.
+      UserError: from the iterator, an image that does not decode.
+    """
+    if batch_size < 1 or start < 0 or not 0 <= process_index < process_count:
+        raise ValueError(
+            f"out of range: {batch_size=}, {start=}, {process_index=}, {process_count=}"
+        )
+    if len(source) == 0:
+        raise ValueError("the source is empty")
+    records = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    records = records[process_index::process_count].map(_decoder(image_size))
+    rows = records.batch(batch_size, drop_remainder=True)
+    return iter(rows[start:].to_iter_dataset(_read_options(threads, prefetch)))
+
+
+def padded_batches(
+    source: Source, *, batch_size: int, image_size: int, threads: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every record once, in order; rows that fill up the last batch are black with label -1.
+
+    Args:
+      source: the records.
+      batch_size: rows of every batch, the last too.
+      image_size: side of the images in pixels; others are resized.
+      threads: as in `batches`.
+
+    Yields:
+      `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32 [batch_size]}`.
+
+    Raises:
+      UserError: an image does not decode.
+    """
+    rows = grain.MapDataset.source(source).map(_decoder(image_size)).batch(batch_size)
+    for batch in rows.to_iter_dataset(_read_options(threads, prefetch=4)):
+        missing = batch_size - len(batch["label"])
+        yield {
+            "image": np.pad(batch["image"], ((0, missing), (0, 0), (0, 0), (0, 0))),
+            "label": np.pad(batch["label"], (0, missing), constant_values=-1),
+        }
+
+
+def _decoder(image_size: int) -> Any:
+    cv2.setNumThreads(
+        1
+    )  # images are decoded side by side, so threads within one only get in the way
+
+    def decode_record(record: dict[str, Any]) -> dict[str, Any]:
+        image = decode(record["image"], image_size, record.get("id", "an image"))
+        return {"image": image, "label": np.int32(record["label"])}
+
+    return decode_record
+
+
+def _read_options(threads: int | None, prefetch: int) -> grain.ReadOptions:
+    threads = min(16, os.cpu_count() or 1) if threads is None else threads
+    # a thread makes one batch, so fewer batches than threads would leave some idle
+    buffer_size = max(prefetch, threads) if threads else 0
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer_size)
