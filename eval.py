@@ -1,0 +1,84 @@
+"""Verifies a trained network on pairs of faces.
+
+    python eval.py                                          # the default run, unseen synthetic faces
+    python eval.py --checkpoint=runs/mine --pairs=pairs.txt --images=FOLDER
+
+Prints accuracy (threshold chosen on the other folds), ROC AUC, EER and TAR at the FARs asked for,
+with 95 % intervals, and writes verification.json, roc.png and scores.png.
+"""
+
+import pathlib
+
+from absl import flags
+
+from facejax import command, compilation, evaluation, models
+from facejax.errors import UserError
+from facejax.training import checkpoint, setup
+
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "runs/default", "A workdir of train.py, or its checkpoints folder."
+)
+STEP = flags.DEFINE_integer("step", None, "Which checkpoint; by default the newest.")
+PAIRS = flags.DEFINE_string(
+    "pairs",
+    None,
+    "A pair file (LFW's format, or lines of path,path,0|1); by default the run's own.",
+)
+IMAGES = flags.DEFINE_string("images", None, "The folder that the pair file's names are in.")
+FARS = flags.DEFINE_list("fars", ["1e-2", "1e-3", "1e-4"], "False accept rates to report TAR at.")
+FLIP = flags.DEFINE_boolean("flip", True, "Add the mirrored image's embedding (flip test).")
+OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; by default in the workdir.")
+
+
+def main(_) -> None:
+    """Restores, embeds, verifies and reports."""
+    # --- The network ---------------------------------------------------------------------------
+    directory = pathlib.Path(CHECKPOINT.value)
+    if (directory / "checkpoints").is_dir():
+        directory = directory / "checkpoints"
+    checkpoints = checkpoint.open_existing(directory)
+    step = checkpoint.choose_step(checkpoints, STEP.value)
+    params, batch_stats, facts = checkpoint.restore_network(checkpoints, step)
+    config = checkpoint.config_of(facts)
+    compilation.enable_cache(config.compilation_cache)
+    network = models.network(**facts["architecture"])
+
+    # --- The pairs -----------------------------------------------------------------------------
+    if (PAIRS.value is None) != (IMAGES.value is None):
+        raise UserError("--pairs and --images go together: give both, or neither")
+    if PAIRS.value is not None:
+        config.evaluation.pairs, config.evaluation.images = PAIRS.value, IMAGES.value
+    protocol = setup.protocol(config)
+    if protocol is None:
+        raise UserError("this run has no pairs of its own: give --pairs and --images")
+
+    # --- The numbers ---------------------------------------------------------------------------
+    result = evaluation.evaluate(
+        evaluation.make_embedder(network.apply, flip=FLIP.value),
+        {"params": params, "batch_stats": batch_stats},
+        protocol,
+        batch_size=config.evaluation.batch_size,
+        fars=_rates(FARS.value),
+    )
+    name = f"step {step}"
+    output = pathlib.Path(OUTPUT.value or directory.parent / "evaluation")
+    files = evaluation.write_report(output, {name: result})
+    print(f"{protocol.name}: {len(protocol.same)} pairs of {len(protocol.images)} images")
+    print(evaluation.verification_table({name: result}))
+    print(f"written: {', '.join(str(file) for file in files)}")
+
+
+def _rates(given: list[str]) -> tuple[float, ...]:
+    try:
+        rates = tuple(float(rate) for rate in given)
+    except ValueError:
+        rates = ()
+    if not rates or not all(0 < rate < 1 for rate in rates):
+        raise UserError(
+            f"--fars={','.join(given)} must be numbers between 0 and 1, such as 1e-2,1e-3"
+        )
+    return rates
+
+
+if __name__ == "__main__":
+    command.run(main)

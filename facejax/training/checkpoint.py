@@ -1,0 +1,186 @@
+"""Checkpoints: the state by global shapes, and the facts needed to rebuild what it belongs to.
+
+A checkpoint says nothing of devices: per-class arrays are [classes, ...], and the rows that pad
+them to a multiple of the devices are cut or added as it is restored. Randomness and the position in
+the data are functions of the step, so the state is all there is to save.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from facejax.errors import UserError
+from facejax.training.config import Config
+from facejax.training.state import TrainState, per_class
+
+Facts = dict[str, Any]  # JSON: `num_classes`, `architecture` and the run's `config`
+
+
+def open_directory(directory: str | pathlib.Path, *, keep: int = 2) -> ocp.CheckpointManager:
+    """The checkpoints of a run; the directory is made on the first save.
+
+    Args:
+      directory: where they are, or will be.
+      keep: how many of the newest are kept.
+    """
+    return ocp.CheckpointManager(
+        pathlib.Path(directory).resolve(),
+        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=False),
+    )
+
+
+def open_existing(directory: str | pathlib.Path) -> ocp.CheckpointManager:
+    """The checkpoints that a run has left.
+
+    Raises:
+      UserError: if there is none.
+    """
+    manager = open_directory(directory) if pathlib.Path(directory).is_dir() else None
+    if manager is None or manager.latest_step() is None:
+        raise UserError(
+            f"there is no checkpoint in {directory}; train one with train.py, or give a workdir "
+            "with --checkpoint"
+        )
+    return manager
+
+
+def choose_step(manager: ocp.CheckpointManager, step: int | None = None) -> int:
+    """The step asked for, or the newest.
+
+    Raises:
+      UserError: if it is not there.
+    """
+    steps = sorted(manager.all_steps())
+    if step is not None and step not in steps:
+        raise UserError(
+            f"{manager.directory} has no step {step}; it has {', '.join(map(str, steps))}"
+        )
+    return steps[-1] if step is None else step
+
+
+def save(manager: ocp.CheckpointManager, state: TrainState, facts: Facts) -> None:
+    """Saves in the background, unless this step is there already."""
+    step = int(state.step)
+    if step in manager.all_steps():
+        return
+    pathlib.Path(manager.directory).mkdir(parents=True, exist_ok=True)
+    items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), facts=ocp.args.JsonSave(facts))
+    manager.save(step, args=items)
+
+
+def read_facts(manager: ocp.CheckpointManager, step: int) -> Facts:
+    """The facts saved with a step.
+
+    Raises:
+      UserError: if they are not there.
+    """
+    try:
+        return manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
+    except (KeyError, ValueError, OSError) as error:
+        raise UserError(
+            f"{manager.directory}/{step} is not a facejax checkpoint ({error}); "
+            "give the directory that train.py wrote"
+        ) from error
+
+
+def config_of(facts: Facts) -> Config:
+    """The config of the run that saved these facts."""
+    config = Config()
+    for name, value in facts["config"].items():
+        section = getattr(config, name, None)
+        if dataclasses.is_dataclass(section):
+            for field, inner in value.items():
+                setattr(section, field, tuple(inner) if isinstance(inner, list) else inner)
+        else:
+            setattr(config, name, value)
+    return config
+
+
+def restore(
+    manager: ocp.CheckpointManager, step: int, target: TrainState, facts: Facts
+) -> TrainState:
+    """A state, onto the shapes and shardings of `target`, on however many devices those are.
+
+    Args:
+      manager: from `open_directory`.
+      step: one that is there.
+      target: a `TrainState` of `jax.ShapeDtypeStruct` with shardings.
+      facts: those of the run that asks; network and classes must be the saved ones.
+
+    Raises:
+      UserError: if the checkpoint is of another architecture, loss or number of classes.
+    """
+    saved = read_facts(manager, step)
+    for fact in ("architecture", "num_classes"):
+        if saved.get(fact) != facts[fact]:
+            _refuse(manager, step, f"{fact} {saved.get(fact)}, this run's is {facts[fact]}")
+    stored = manager.item_metadata(step)["state"].tree
+    stored_shapes = {name: tuple(leaf.shape) for name, leaf in _named(stored)}
+    split = dict(_named(per_class(target)))
+    for name, leaf in _named(target):
+        shape, wanted = stored_shapes.pop(name, None), tuple(leaf.shape)
+        padded = bool(shape) and split[name] and shape[1:] == wanted[1:]  # type: ignore[index]
+        if shape != wanted and not padded:
+            _refuse(manager, step, f"{name} of shape {shape}, this run's is {wanted}")
+    for name in stored_shapes:
+        _refuse(manager, step, f"{name}, which this run has not")
+    return _read(manager, step, target)
+
+
+def restore_network(manager: ocp.CheckpointManager, step: int) -> tuple[Any, Any, Facts]:
+    """What embeds a face: (backbone params, batch_stats, facts), on one device.
+
+    Raises:
+      UserError: if it is not a facejax checkpoint.
+    """
+    facts = read_facts(manager, step)
+    tree = manager.item_metadata(step)["state"].tree
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    wanted = {
+        "params": {"backbone": tree["params"]["backbone"]},
+        "batch_stats": tree["batch_stats"],
+    }
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        wanted,
+        is_leaf=lambda leaf: hasattr(leaf, "shape"),
+    )
+    state = _read(manager, step, target, partial=True)
+    return state["params"]["backbone"], state["batch_stats"], facts
+
+
+def _read(manager: ocp.CheckpointManager, step: int, target: Any, *, partial: bool = False) -> Any:
+    # Not strict: rows that pad the classes to a multiple of the devices are cut or added (zeros).
+    arguments = jax.tree.map(
+        lambda leaf: ocp.ArrayRestoreArgs(
+            sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype, strict=False
+        ),
+        target,
+    )
+    state = ocp.args.PyTreeRestore(item=target, restore_args=arguments, partial_restore=partial)
+    return manager.restore(step, args=ocp.args.Composite(state=state)).state
+
+
+def _refuse(manager: ocp.CheckpointManager, step: int, what: str) -> None:
+    raise UserError(
+        f"the checkpoint {epath.Path(manager.directory) / str(step)} has {what}: "
+        "give the config it was trained with, or another --workdir"
+    )
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    """Leaves by path, whatever kinds of container hold them."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return [
+        (
+            "/".join(
+                str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path
+            ),
+            leaf,
+        )
+        for path, leaf in leaves
+    ]

@@ -1,0 +1,140 @@
+"""From a `Config` to the arguments of the library, which never sees one."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from facejax import data, evaluation, objectives
+from facejax.errors import UserError
+from facejax.training.config import Config
+
+
+def devices(config: Config) -> Sequence[jax.Device]:
+    """The devices of the run.
+
+    Raises:
+      UserError: if there are fewer, or the batch can't be divided among them.
+    """
+    found = jax.local_devices()
+    if config.devices > len(found):
+        raise UserError(
+            f"config.devices is {config.devices}, but there are {len(found)}: lower it, or leave "
+            "it at 0 for all"
+        )
+    found = found[: config.devices or None]
+    parts = len(found) * config.optimizer.accumulate
+    if config.batch_size < 1 or config.batch_size % parts:
+        raise UserError(
+            f"config.batch_size {config.batch_size} is not a multiple of {len(found)} device(s) "
+            f"times {config.optimizer.accumulate} micro-batch(es); change one of them"
+        )
+    return found
+
+
+def training_source(config: Config) -> data.Source:
+    """The images to train on.
+
+    Raises:
+      UserError: on an unknown kind, or whatever is wrong with the folder or dataset.
+    """
+    chosen = config.data
+    if chosen.kind == "synthetic":
+        return data.SyntheticFaces(
+            identities=chosen.identities,
+            images_per_identity=chosen.images_per_identity,
+            image_size=chosen.image_size,
+            seed=config.seed,
+        )
+    if chosen.kind not in ("folder", "dataset"):
+        raise UserError(f"config.data.kind is {chosen.kind!r}; choose synthetic, folder or dataset")
+    if not chosen.path:
+        raise UserError(
+            f"config.data.kind is {chosen.kind} but config.data.path is empty; "
+            "give the folder with --config.data.path="
+        )
+    path = Path(chosen.path).expanduser()
+    if chosen.kind == "dataset":
+        return data.dataset_source(path)
+    return data.build_dataset(data.folder_source(path), Path(chosen.cache).expanduser())
+
+
+def protocol(config: Config) -> evaluation.Protocol | None:
+    """The verification protocol of the run, or None where the config names none.
+
+    Raises:
+      UserError: if the pair file or its images can't be read.
+    """
+    chosen = config.evaluation
+    size = config.data.image_size
+    if chosen.pairs:
+        if not chosen.images:
+            raise UserError(
+                "config.evaluation.pairs is given but config.evaluation.images is empty; "
+                "give the folder of the pairs' images"
+            )
+        return evaluation.from_pairs(
+            Path(chosen.pairs).expanduser(), Path(chosen.images).expanduser(), image_size=size
+        )
+    if config.data.kind != "synthetic":
+        return None
+    return evaluation.synthetic(
+        identities=chosen.identities,
+        images_per_identity=chosen.images_per_identity,
+        image_size=size,
+        seed=config.seed,
+        first_identity=config.data.identities,  # those behind the ones in training
+        pairs=chosen.synthetic_pairs,
+    )
+
+
+def network(config: Config) -> dict[str, Any]:
+    """The network's arguments; what a checkpoint calls its architecture."""
+    chosen = config.model
+    return {
+        "name": chosen.name,
+        "width": chosen.width,
+        "embedding_size": chosen.embedding_size,
+        "dropout": chosen.dropout,
+        "dtype": chosen.dtype,
+    }
+
+
+def objective(config: Config) -> objectives.Objective:
+    """The objective, with the hyperparameters that the config sets."""
+    chosen = {
+        name: value
+        for name in ("scale", "margin", "beyond_pi", "gradient")
+        if (value := getattr(config.loss, name)) is not None
+    }
+    return objectives.objective(config.loss.name, chosen, dtype=jnp.dtype(config.model.dtype))
+
+
+def schedule(config: Config) -> dict[str, Any]:
+    """The arguments of the learning-rate schedule, but for the number of steps."""
+    chosen = config.optimizer
+    return {
+        "peak": chosen.learning_rate,
+        "warmup": chosen.warmup,
+        "schedule": chosen.schedule,
+        "power": chosen.power,
+    }
+
+
+def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """(key, uint8 images) -> float32 images in [-1, 1]."""
+    chosen = config.augment
+    low, high = chosen.crop_scale
+    return functools.partial(
+        data.augment,
+        flip=chosen.flip,
+        shift=chosen.shift,
+        crop=chosen.crop,
+        crop_scale=(low, high),
+        photometric=chosen.photometric,
+        low_resolution=chosen.low_resolution,
+        erasing=chosen.erasing,
+    )

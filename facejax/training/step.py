@@ -1,0 +1,257 @@
+"""The training step, and the only place that knows of devices.
+
+One body, written for one device with collectives over a named axis, is run by `jax.pmap` or by
+`jax.jit(jax.shard_map)` over a mesh. The backbone is replicated; per-class arrays are split over
+the devices, and so is the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from facejax import compilation
+from facejax.errors import UserError
+from facejax.models import Network
+from facejax.objectives import Objective
+from facejax.training.state import TrainState, per_class
+
+AXIS = "devices"
+
+Batch = dict[str, Any]  # image: uint8 [rows, H, W, 3], label: int32 [rows], -1 for padding
+Metrics = dict[str, jax.Array]  # sums over the batch, `rows` their count; `gradient_norm`
+
+
+class Step(NamedTuple):
+    """A compiled step. `state` is in device form between `enter` and `leave`.
+
+    Attributes:
+      enter: state -> device form. The state may be donated.
+      run: (device state, fed batch) -> (device state, metrics). Donates the state.
+      leave: device form -> a copy of the state, which the next `run` leaves alone; per-class
+        arrays are [C, ...], split over the devices.
+      feed: a host batch -> what `run` takes.
+    """
+
+    enter: Callable[[TrainState], TrainState]
+    run: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    leave: Callable[[TrainState], TrainState]
+    feed: Callable[[Batch], Batch]
+
+
+def make_body(
+    network: Network,
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    augmentation: Callable[[jax.Array, jax.Array], jax.Array],
+    *,
+    key: jax.Array,
+    num_classes: int,
+    accumulate: int = 1,
+    clip_norm: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """The step of one device, to be run under the axis `AXIS`.
+
+    Args:
+      network: with BatchNorm synchronised over `AXIS`.
+      objective: the loss and what it trains and carries.
+      tx: the optimizer.
+      augmentation: (key, uint8 images) -> float32 images in [-1, 1].
+      key: the run's base key. Step and device are folded in, so no key is carried.
+      num_classes: how many rows of the per-class arrays are classes.
+      accumulate: micro-batches a step; the gradient is that of the mean over all their rows.
+      clip_norm: the largest norm of the whole gradient, over all devices; 0 leaves it.
+    """
+
+    def micro_loss(params, carried, batch, key, step, total_rows):
+        batch_stats, objective_state = carried
+        augmentation_key, dropout_key, loss_key = jax.random.split(key, 3)
+        embeddings, batch_stats = network.apply(
+            {"params": params["backbone"], "batch_stats": batch_stats},
+            augmentation(augmentation_key, batch["image"]),
+            train=True,
+            key=dropout_key,
+        )
+        losses, objective_state, sums = objective.apply(
+            params["head"],
+            objective_state,
+            embeddings,
+            batch["label"],
+            key=loss_key,
+            step=step,
+            axis_name=AXIS,
+            num_classes=num_classes,
+        )
+        loss = jnp.sum(losses)
+        # This device's part of the mean over all rows: the parts' gradients add up over devices.
+        return loss / total_rows, ((batch_stats, objective_state), {"loss": loss, **sums})
+
+    differentiate = jax.grad(micro_loss, has_aux=True)
+
+    def body(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        step_key = jax.random.fold_in(jax.random.fold_in(key, state.step), lax.axis_index(AXIS))
+        rows = lax.psum(jnp.sum(batch["label"] >= 0, dtype=jnp.float32), AXIS)
+        total_rows = jnp.maximum(rows, 1)
+        carried = (state.batch_stats, state.objective_state)
+
+        def micro_step(carried, batch, key):
+            return differentiate(state.params, carried, batch, key, state.step, total_rows)
+
+        if accumulate == 1:
+            gradients, (carried, sums) = micro_step(carried, batch, step_key)
+        else:
+
+            def accumulated(carry, inputs):
+                carried, so_far = carry
+                gradients, (carried, sums) = micro_step(carried, *inputs)
+                return (carried, jax.tree.map(jnp.add, so_far, gradients)), sums
+
+            micro = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
+            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            (carried, gradients), sums = lax.scan(
+                accumulated, (carried, zeros), (micro, jax.random.split(step_key, accumulate))
+            )
+            sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
+
+        split = per_class({"params": gradients})["params"]
+        gradients = jax.tree.map(lambda g, own: g if own else lax.psum(g, AXIS), gradients, split)
+        norm = _global_norm(gradients, split)
+        if clip_norm:
+            shrink = jnp.minimum(1, clip_norm / jnp.maximum(norm, 1e-12))
+            gradients = jax.tree.map(lambda g: g * shrink, gradients)
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=carried[0],
+            opt_state=opt_state,
+            objective_state=carried[1],
+        )
+        return state, {**lax.psum(sums, AXIS), "rows": rows, "gradient_norm": norm}
+
+    return body
+
+
+def _global_norm(gradients: Any, split: Any) -> jax.Array:
+    """The norm over all devices of gradients of which some are split and the others equal."""
+    squares = jax.tree.map(lambda g: jnp.sum(jnp.square(g.astype(jnp.float32))), gradients)
+    own = jax.tree.map(lambda s, is_split: s if is_split else jnp.zeros(()), squares, split)
+    shared = jax.tree.map(lambda s, is_split: jnp.zeros(()) if is_split else s, squares, split)
+    return jnp.sqrt(sum(jax.tree.leaves(shared)) + lax.psum(sum(jax.tree.leaves(own)), AXIS))
+
+
+def shardings(state: Any, devices: Sequence[jax.Device]) -> Any:
+    """Where each leaf of a state lives: per-class arrays split over the devices, others on all."""
+    mesh = _mesh(devices)
+    return jax.tree.map(
+        lambda split: NamedSharding(mesh, PartitionSpec(AXIS) if split else PartitionSpec()),
+        per_class(state),
+    )
+
+
+def build_step(
+    body: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    state: Any,
+    batch: Any,
+    *,
+    parallel: str,
+    devices: Sequence[jax.Device],
+) -> Step:
+    """Compiles the body for the devices, once; `run` can't recompile.
+
+    Args:
+      body: from `make_body`.
+      state: a `TrainState` of arrays or shapes.
+      batch: a host batch, of arrays or shapes; its rows are a multiple of the devices.
+      parallel: `pmap`, or `shard_map`.
+      devices: the devices, in order.
+
+    Raises:
+      UserError: on another `parallel`.
+    """
+    if parallel not in ("pmap", "shard_map"):
+        raise UserError(f"config.parallel is {parallel!r}; choose pmap or shard_map")
+    chex.assert_is_divisible(jax.tree.leaves(batch)[0].shape[0], len(devices))
+    placed = shardings(state, devices)
+    split = per_class(state)
+    if parallel == "shard_map":
+        return _over_mesh(body, state, batch, split, placed, devices)
+    return _mapped(body, state, batch, split, placed, devices)
+
+
+def _over_mesh(body, state, batch, split, placed, devices) -> Step:
+    rows = NamedSharding(_mesh(devices), PartitionSpec(AXIS))
+    specs = jax.tree.map(lambda sharding: sharding.spec, placed)
+    step = jax.jit(
+        jax.shard_map(
+            body,
+            mesh=rows.mesh,
+            in_specs=(specs, PartitionSpec(AXIS)),
+            out_specs=(specs, PartitionSpec()),
+            check_vma=False,  # with it, gradients of replicated parameters would be summed twice
+        ),
+        donate_argnums=0,
+    )
+    run = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
+    return Step(
+        enter=lambda state: jax.device_put(state, placed),
+        run=run,
+        leave=compilation.jit(_copy),
+        feed=lambda batch: jax.device_put(batch, rows),
+    )
+
+
+def _mapped(body, state, batch, split, placed, devices) -> Step:
+    count = len(devices)
+    axes = jax.tree.map(lambda own: 0 if own else None, split)
+
+    def fold(leaf):  # [C, ...] -> [devices, C / devices, ...]: data stays where it is
+        return leaf.reshape(count, leaf.shape[0] // count, *leaf.shape[1:])
+
+    def unfold(leaf):
+        return leaf.reshape(-1, *leaf.shape[2:])
+
+    def on_split(change):
+        return lambda state: jax.tree.map(
+            lambda leaf, own: change(leaf) if own else leaf, state, split
+        )
+
+    step = jax.pmap(
+        body, AXIS, in_axes=(axes, 0), out_axes=(axes, None), devices=devices, donate_argnums=0
+    )
+    folded = jax.eval_shape(on_split(fold), _shapes(state))
+    run = compilation.compile_for(
+        step, _shapes(folded, placed), jax.eval_shape(lambda b: jax.tree.map(fold, b), batch)
+    )
+    enter = compilation.jit(on_split(fold), out_shardings=placed)
+    return Step(
+        enter=lambda state: enter(jax.device_put(state, placed)),
+        run=run,
+        leave=compilation.jit(lambda s: _copy(on_split(unfold)(s)), out_shardings=placed),
+        feed=lambda batch: jax.tree.map(fold, batch),
+    )
+
+
+def _copy(state: TrainState) -> TrainState:
+    return jax.tree.map(jnp.copy, state)
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,))
+
+
+def _shapes(tree: Any, placed: Any = None) -> Any:
+    """Shapes of a tree; `placed` is a tree of shardings, or one for all."""
+    if placed is None or isinstance(placed, NamedSharding):
+        placed = jax.tree.map(lambda _: placed, tree)
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        tree,
+        placed,
+    )

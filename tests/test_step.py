@@ -1,0 +1,241 @@
+"""The step on 1, 4 and 8 devices, by pmap and by shard_map: the same numbers, one trace."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from facejax import objectives
+from facejax.data.augment import normalize
+from facejax.errors import UserError
+from facejax.training import optimizer, state, step
+from tests import toy
+
+CLASSES, ROWS = 13, 16
+WAYS = ("pmap", "shard_map")
+
+
+def batches(count=3, rows=ROWS):
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        labels = random.integers(0, CLASSES, rows).astype(np.int32)
+        labels[3] = -1
+        images = random.integers(0, 256, (rows, toy.SIZE, toy.SIZE, 3), dtype=np.uint8)
+        yield {"image": images, "label": labels}
+
+
+def plain(key, images):
+    del key
+    return normalize(images)
+
+
+def run(
+    parallel,
+    devices,
+    *,
+    loss="arcface",
+    tx=None,
+    network=None,
+    augmentation=plain,
+    accumulate=1,
+    clip_norm=0.0,
+    count=3,
+    traces=None,
+):
+    """Three steps; (state with [C, ...] arrays, metrics of each step, state in device form)."""
+    network = network or toy.network(step.AXIS)
+    objective = objectives.objective(loss)
+    tx = tx or optimizer.optimizer("sgd", optax.constant_schedule(0.1), weight_decay=1e-2)
+    first = state.create(
+        jax.random.key(0),
+        network,
+        objective,
+        tx,
+        num_classes=CLASSES,
+        image_size=toy.SIZE,
+        embedding_size=toy.DIM,
+        slices=devices,
+    )
+    body = step.make_body(
+        network,
+        objective,
+        tx,
+        augmentation,
+        key=jax.random.key(1),
+        num_classes=CLASSES,
+        accumulate=accumulate,
+        clip_norm=clip_norm,
+    )
+    if traces is not None:
+        body = chex.assert_max_traces(body, n=traces)
+    inputs = list(batches(count))
+    stepper = step.build_step(
+        body, first, inputs[0], parallel=parallel, devices=jax.devices()[:devices]
+    )
+    current, metrics = stepper.enter(first), []
+    for batch in inputs:
+        current, values = stepper.run(current, stepper.feed(batch))
+        metrics.append({name: float(value) for name, value in values.items()})
+    return stepper.leave(current), metrics, current
+
+
+def trimmed(finished):
+    """Without the rows that pad the classes."""
+    return jax.tree.map(
+        lambda leaf, own: np.asarray(leaf)[: CLASSES if own else None] if leaf.ndim else leaf,
+        finished,
+        state.per_class(finished),
+    )
+
+
+@pytest.mark.parametrize("loss", ["arcface", "softmax"])
+@pytest.mark.parametrize("devices", [4, 8])
+@pytest.mark.parametrize("parallel", WAYS)
+def test_many_devices_are_one(parallel, devices, loss):
+    one, metrics_of_one, _ = run("pmap", 1, loss=loss)
+    many, metrics_of_many, _ = run(parallel, devices, loss=loss)
+    chex.assert_trees_all_close(trimmed(many), trimmed(one), rtol=2e-4, atol=2e-5)
+    for a, b in zip(metrics_of_many, metrics_of_one, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+def test_replicated_leaves_are_equal_on_every_device(parallel):
+    _, _, current = run(parallel, 8, network=toy.network(step.AXIS, dropout=0.3))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(current):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        if leaf.sharding.is_fully_replicated:
+            for shard in shards[1:]:
+                np.testing.assert_array_equal(shard, shards[0], err_msg=str(path))
+        else:
+            assert any(getattr(entry, "key", "") == "head" for entry in path)
+    weights = current.params["head"]["weights"]
+    assert not weights.sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+def test_the_step_is_the_gradient_of_the_mean_loss(parallel):
+    """One device's update by hand: dense loss, plain jax.grad, optax on the whole."""
+    network, objective = toy.network(), objectives.objective("cosface")
+    tx = optax.sgd(0.1)
+    first = state.create(
+        jax.random.key(0),
+        toy.network(step.AXIS),
+        objective,
+        tx,
+        num_classes=CLASSES,
+        image_size=toy.SIZE,
+        embedding_size=toy.DIM,
+    )
+    batch = next(batches())
+
+    def mean_loss(params):
+        variables = {"params": params["backbone"], "batch_stats": first.batch_stats}
+        embeddings, _ = network.apply(variables, normalize(batch["image"]), train=True)
+        losses, _, _ = objective.apply(
+            params["head"], {}, embeddings, jnp.asarray(batch["label"]), key=None, step=0
+        )
+        return losses.sum() / (batch["label"] >= 0).sum()
+
+    gradient = jax.grad(mean_loss)(first.params)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, first.params, gradient)
+    got, metrics, _ = run(parallel, 8, loss="cosface", tx=tx, count=1)
+    chex.assert_trees_all_close(trimmed(got).params, expected, rtol=1e-4, atol=1e-5)
+    assert metrics[0]["gradient_norm"] == pytest.approx(
+        float(optax.global_norm(gradient)), rel=1e-4
+    )
+    assert metrics[0]["rows"] == ROWS - 1
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+def test_accumulation_divides_by_all_rows(parallel):
+    """Micro-batches of unequal numbers of real rows give the gradient of the whole batch."""
+
+    def network(variables, images, *, train, key=None):
+        embeddings, _ = toy.network().apply(variables, images, train=False)  # no batch statistics
+        return embeddings, variables["batch_stats"]
+
+    still = toy.network()._replace(apply=network)
+    whole, _, _ = run(parallel, 2, network=still)
+    parts, _, _ = run(parallel, 2, network=still, accumulate=4)
+    chex.assert_trees_all_close(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_clipping_bounds_the_norm_over_all_devices():
+    tx = optax.sgd(1.0)
+    network = toy.network(step.AXIS)
+    before, metrics, _ = run("pmap", 8, tx=tx, count=1)
+    norm = metrics[0]["gradient_norm"]
+    clipped, _, _ = run("pmap", 8, tx=tx, count=1, clip_norm=norm / 4)
+    start = state.create(
+        jax.random.key(0),
+        network,
+        objectives.objective("arcface"),
+        tx,
+        num_classes=CLASSES,
+        image_size=toy.SIZE,
+        embedding_size=toy.DIM,
+        slices=8,
+    )
+    full = jax.tree.map(jnp.subtract, before.params, start.params)
+    quarter = jax.tree.map(jnp.subtract, clipped.params, start.params)
+    chex.assert_trees_all_close(quarter, jax.tree.map(lambda x: x / 4, full), rtol=1e-3, atol=1e-6)
+
+
+def test_decay_leaves_batchnorm_prelu_and_biases_alone():
+    network = toy.network()
+    params = {
+        "backbone": network.init(jax.random.key(0), jnp.zeros((1, toy.SIZE, toy.SIZE, 3)))[
+            "params"
+        ],
+        "head": objectives.objective("softmax").init(jax.random.key(1), CLASSES, toy.DIM)[0],
+    }
+    tx = optimizer.optimizer("sgd", optax.constant_schedule(1.0), momentum=0.0, weight_decay=0.5)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = tx.update(zeros, tx.init(params), params)
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        name = path[-1].key
+        parameter = params
+        for entry in path:
+            parameter = parameter[entry.key]
+        expected = -0.5 * parameter if name in ("kernel", "weights") else 0 * parameter
+        np.testing.assert_array_equal(update, expected, err_msg=str(path))
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+def test_the_step_is_traced_once(parallel):
+    run(parallel, 8, traces=1)
+
+
+def test_augmentation_and_dropout_differ_by_step_and_device():
+    """The key an image's augmentation sees is never the same twice."""
+    seen = []
+
+    def spy(key, images):
+        draw = jax.random.uniform(key)
+        jax.debug.callback(lambda value: seen.append(float(value)), draw)
+        return normalize(images)
+
+    run("pmap", 4, augmentation=spy)
+    jax.effects_barrier()
+    assert len(seen) == len(set(seen)) == 4 * 3
+
+
+def test_schedules():
+    for schedule, middle in (("polynomial", 0.25), ("cosine", 0.5), ("constant", 1.0)):
+        rate = optimizer.learning_rate(peak=1.0, steps=110, warmup=10 / 110, schedule=schedule)
+        assert float(rate(0)) == 0.0
+        assert float(rate(5)) == pytest.approx(0.5)
+        assert float(rate(10)) == pytest.approx(1.0)
+        assert float(rate(60)) == pytest.approx(middle)
+    with pytest.raises(UserError, match="polynomial, cosine or constant"):
+        optimizer.learning_rate(peak=1.0, steps=1, warmup=0.0, schedule="exponential")
+    with pytest.raises(UserError, match="sgd or adamw"):
+        optimizer.optimizer("lion", optax.constant_schedule(1.0))
+
+
+def test_an_unknown_way_is_refused():
+    with pytest.raises(UserError, match="pmap or shard_map"):
+        run("pjit", 1)

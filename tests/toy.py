@@ -1,0 +1,39 @@
+"""A network small enough to compile in a moment, with all that a step must get right."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from facejax.models import Network
+from facejax.models.layers import BatchNorm, PReLU
+
+SIZE, DIM = 8, 6
+
+
+class _Toy(nn.Module):
+    axis_name: str | None
+    dropout: float
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Conv(4, (3, 3), strides=2, use_bias=False)(images)
+        x = PReLU()(BatchNorm(axis_name=self.axis_name)(x, train=train))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(DIM)(x.reshape(x.shape[0], -1))
+
+
+def network(axis_name=None, dropout=0.0) -> Network:
+    module = _Toy(axis_name, dropout)
+
+    def init(key, images):
+        return module.clone(axis_name=None).init(key, images, train=False)
+
+    def apply(variables, images, *, train, key=None):
+        if not train:
+            return module.apply(variables, images, train=False), variables["batch_stats"]
+        rngs = {} if key is None else {"dropout": key}
+        embeddings, updates = module.apply(
+            variables, images, train=True, rngs=rngs, mutable=["batch_stats"]
+        )
+        return embeddings.astype(jnp.float32), updates["batch_stats"]
+
+    return Network(init, apply)

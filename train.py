@@ -1,0 +1,187 @@
+"""Trains a face-recognition network.
+
+    python train.py                                  # synthetic faces, a small network, the CPU
+    python train.py --config=configs/lfw_dev.py --config.data.path=FOLDER --workdir=runs/mine
+
+Everything is written into the workdir: checkpoints, metrics.jsonl, config.json, curves.png and
+report.json. The same command again goes on from the newest checkpoint.
+"""
+
+import time
+
+STARTED = time.perf_counter()
+
+# ruff: noqa: E402
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+from facejax import command, compilation, data, evaluation, models
+from facejax.errors import UserError
+from facejax.training import checkpoint, loop, optimizer, setup, state, step
+
+HERE = pathlib.Path(__file__).parent
+CONFIG = config_flags.DEFINE_config_file("config", str(HERE / "configs" / "default.py"))
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where everything is written; by default runs/NAME of the config."
+)
+
+
+def main(_) -> None:
+    """Trains, evaluates and reports."""
+    config = command.config_value(CONFIG)
+    compilation.enable_cache(config.compilation_cache)
+    devices = setup.devices(config)
+
+    # --- The work directory, and what is in it already -------------------------------------------
+    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"the workdir {workdir} is a file; give a folder with --workdir")
+    metrics_path = workdir / "metrics.jsonl"
+    checkpoints = checkpoint.open_directory(workdir / "checkpoints", keep=config.checkpoint.keep)
+    start = checkpoints.latest_step() or 0
+
+    # --- Data ------------------------------------------------------------------------------------
+    source = setup.training_source(config)
+    data.check_labels(source, source.num_classes)
+    steps = config.steps or math.ceil(config.epochs * len(source) / config.batch_size)
+    protocol = setup.protocol(config)
+    print(
+        f"{len(source)} images of {source.num_classes} identities, {steps} steps of "
+        f"{config.batch_size} on {len(devices)} {devices[0].device_kind} device(s)"
+    )
+
+    # --- Network, loss, optimizer and state ------------------------------------------------------
+    network = models.network(**setup.network(config), axis_name=step.AXIS)
+    objective = setup.objective(config)
+    rate = optimizer.learning_rate(steps=steps, **setup.schedule(config))
+    tx = optimizer.optimizer(
+        config.optimizer.name,
+        rate,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+    )
+    create = functools.partial(
+        state.create,
+        jax.random.key(config.seed),
+        network,
+        objective,
+        tx,
+        num_classes=source.num_classes,
+        image_size=config.data.image_size,
+        embedding_size=config.model.embedding_size,
+        slices=len(devices),
+    )
+    shapes = jax.eval_shape(create)
+    facts = {
+        "architecture": setup.network(config),
+        "num_classes": source.num_classes,
+        "config": dataclasses.asdict(config),
+    }
+
+    # --- Resume, or start ------------------------------------------------------------------------
+    if start:
+        places = step.shardings(shapes, devices)
+        target = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            shapes,
+            places,
+        )
+        current = checkpoint.restore(checkpoints, start, target, facts)
+        loop.forget_after(metrics_path, start)
+        print(f"going on from step {start} of {workdir}")
+    else:
+        current = create()
+        workdir.mkdir(parents=True, exist_ok=True)
+        metrics_path.unlink(missing_ok=True)
+    if start >= steps:
+        print(f"the run in {workdir} is complete: {start} steps; more --config.steps go on from it")
+        print(loop.final_table(loop.read_lines(metrics_path)))
+        return
+    (workdir / "config.json").write_text(json.dumps(facts["config"], indent=2) + "\n")
+
+    # --- The step and the evaluation, compiled once ----------------------------------------------
+    body = step.make_body(
+        network,
+        objective,
+        tx,
+        setup.augmentation(config),
+        key=jax.random.key(config.seed + 1),
+        num_classes=source.num_classes,
+        accumulate=config.optimizer.accumulate,
+        clip_norm=config.optimizer.clip_norm,
+    )
+    size = config.data.image_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((config.batch_size, size, size, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
+    }
+    stepper = step.build_step(body, shapes, batch, parallel=config.parallel, devices=devices)
+    embedder = evaluation.make_embedder(network.apply)
+
+    def evaluate(params, batch_stats) -> evaluation.Verification:
+        variables = {"params": params["backbone"], "batch_stats": batch_stats}
+        return evaluation.evaluate(
+            embedder, variables, protocol, batch_size=config.evaluation.batch_size
+        )
+
+    # --- The loop --------------------------------------------------------------------------------
+    batches = data.batches(
+        source,
+        batch_size=config.batch_size,
+        image_size=size,
+        seed=config.seed,
+        start=start,
+        threads=config.data.threads,
+    )
+    if protocol and not start:
+        loop.write_line(metrics_path, loop.scores(0, evaluate(current.params, current.batch_stats)))
+    rates = np.asarray(jax.vmap(rate)(jnp.arange(steps)))
+    progress = loop.Progress(metrics_path, steps=steps, start=start, learning_rates=rates)
+    current = stepper.enter(current)
+    previous = None
+    result = None
+    for number in range(start + 1, steps + 1):
+        current, metrics = stepper.run(current, stepper.feed(next(batches)))
+        if number == start + 1:
+            jax.block_until_ready(metrics)
+            progress.say(f"first step done {time.perf_counter() - STARTED:.1f} s after the start")
+        # The numbers of the step before are read while the device works on this one.
+        if previous:
+            progress.update(*previous)
+        previous = number, metrics
+        evaluating = protocol and (number == steps or loop.due(number, config.evaluation.every))
+        saving = number == steps or loop.due(number, config.checkpoint.every)
+        if evaluating or saving:
+            progress.update(*previous)
+            previous = None
+        with progress.paused():
+            if evaluating:
+                result = evaluate(current.params, current.batch_stats)
+                line = loop.scores(number, result)
+                loop.write_line(metrics_path, line)
+                progress.say(f"step {number}: {loop.in_words(line)}")
+            if saving:
+                checkpoint.save(checkpoints, stepper.leave(current), facts)
+    progress.close()
+    checkpoints.close()
+
+    # --- What came of it -------------------------------------------------------------------------
+    evaluation.plot_training(metrics_path, workdir / "curves.png")
+    if result is not None:
+        evaluation.write_report(workdir / "report", {"trained": result})
+    print(loop.final_table(loop.read_lines(metrics_path)))
+    print(f"written to {workdir}: checkpoints/, metrics.jsonl, config.json, curves.png, report/")
+
+
+if __name__ == "__main__":
+    command.run(main)
