@@ -78,6 +78,9 @@ def test_tar_at_far_takes_the_smallest_threshold(scores, same, far):
     if far * (~same).sum() < 1:
         assert got.tar is None
         return
+    assert got.threshold is not None
+    assert got.low is not None
+    assert got.high is not None
     allowed = [
         t for t in [*scores, np.nextafter(scores.max(), 9)] if rates(scores, same, t)[0] <= far
     ]
@@ -131,6 +134,8 @@ def test_bootstrap_interval_covers_the_truth():
     for _ in range(200):
         scores = generator.normal(size=1000) + 2 * same
         got = verification.tar_at_far(scores, same, far=0.05, bootstrap=400)
+        assert got.low is not None
+        assert got.high is not None
         hits += got.low <= truth <= got.high
     assert 0.90 <= hits / 200 <= 0.99
 

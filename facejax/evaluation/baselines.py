@@ -29,10 +29,10 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     """
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise ValueError(f"uint8 images are wanted, not {images.dtype} {images.shape}")
-    grey = images.astype(np.float32)
     if images.ndim == 4:
-        grey = grey @ np.array([0.299, 0.587, 0.114], np.float32)
-    return (grey.reshape(len(images), -1) - 127.5) / 127.5
+        red, green, blue = (images[..., channel].astype(np.float32) for channel in range(3))
+        images = 0.299 * red + 0.587 * green + 0.114 * blue
+    return (images.reshape(len(images), -1).astype(np.float32) - 127.5) / 127.5
 
 
 def fit_pca(images: np.ndarray, *, components: int) -> Pca:

@@ -61,7 +61,7 @@ def embed(
       embedder: of `make_embedder`.
       variables: the network's, {"params": ..., "batch_stats": ...}.
       images: uint8 [N, S, S, 3], or an iterable of uint8 arrays [b, S, S, 3] with
-        b <= batch_size, as a reader of files yields them.
+        b <= batch_size, for more images than memory holds.
       batch_size: the number of images of a batch.
 
     Returns:

@@ -94,10 +94,19 @@ def write_report(directory: str | Path, results: Mapping[str, Verification]) -> 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     files = [directory / name for name in ("verification.json", "roc.png", "scores.png")]
-    files[0].write_text(json.dumps(to_json(results), indent=1, allow_nan=False) + "\n")
+    files[0].write_text(_json_text(results))
     _save(_roc_figure(results), files[1])
     _save(_score_figure(results), files[2])
     return files
+
+
+def _json_text(results: Mapping[str, Verification]) -> str:
+    """One line a field: an indented dump would give each of the scores a line."""
+    parts = []
+    for name, result in to_json(results).items():
+        fields = (f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in result.items())
+        parts.append(f" {json.dumps(name)}: {{\n" + ",\n".join(fields) + "\n }")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -1,0 +1,168 @@
+"""Pair files of both formats, what is wrong in them, and pairs drawn from labels."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from facejax.errors import UserError
+from facejax.evaluation import read_pairs, resolve_images, synthetic_pairs
+
+DEV_TEST = "2\nAnn_A\t1\t2\nBob\t3\t14\nAnn_A\t1\tBob\t3\nCat\t2\tBob\t14\n"
+TABLE = "a/1.png,a/2.png,1\nb/1.png,b/2.png,1\na/1.png,b/1.png,0\n\na/2.png,b/2.png,0\n"
+
+
+def written(tmp_path, text):
+    path = tmp_path / "pairs.txt"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("separator", ["\t", " ", "   "])
+def test_reads_the_development_format(tmp_path, separator):
+    pairs = read_pairs(written(tmp_path, DEV_TEST.replace("\t", separator)))
+    assert pairs.first == ["Ann_A/Ann_A_0001", "Bob/Bob_0003", "Ann_A/Ann_A_0001", "Cat/Cat_0002"]
+    assert pairs.second == ["Ann_A/Ann_A_0002", "Bob/Bob_0014", "Bob/Bob_0003", "Bob/Bob_0014"]
+    assert pairs.same.tolist() == [True, True, False, False]
+    assert pairs.folds.tolist() == [0, 5, 0, 5]  # of ten, consecutive within each kind
+    assert pairs.lines.tolist() == [2, 3, 4, 5]
+
+
+def test_reads_view_2_with_its_sets_as_folds(tmp_path):
+    lines = ["3\t2"]
+    for fold in range(3):
+        lines += [f"P{fold}\t{i}\t{i + 1}" for i in (1, 2)]
+        lines += [f"P{fold}\t{i}\tQ{fold}\t1" for i in (1, 2)]
+    pairs = read_pairs(written(tmp_path, "\n".join(lines)))
+    assert pairs.folds.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert pairs.same.tolist() == [True, True, False, False] * 3
+
+
+@pytest.mark.parametrize("text", [TABLE, TABLE.replace(",", "\t"), TABLE.replace(",", " , ")])
+def test_reads_a_plain_table(tmp_path, text):
+    pairs = read_pairs(written(tmp_path, text))
+    assert pairs.first == ["a/1.png", "b/1.png", "a/1.png", "a/2.png"]
+    assert pairs.second == ["a/2.png", "b/2.png", "b/1.png", "b/2.png"]
+    assert pairs.same.tolist() == [True, True, False, False]
+    assert pairs.lines.tolist() == [1, 2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ["is empty", "one pair a line"]),
+        (DEV_TEST.replace("Bob\t3\t14", "Bob\t3"), ["line 3", "'Bob\\t3'", "write `name i j`"]),
+        (DEV_TEST.replace("Bob\t3\t14", "Bob\t3\tx"), ["line 3", "is not a pair"]),
+        (DEV_TEST.replace("Bob\t3\t14", "Bob\t-3\t14"), ["line 3", "is not a pair"]),
+        (DEV_TEST.replace("Bob\t3\t14", "Bob\t3\t3"), ["line 3", "Bob_0003", "with itself"]),
+        (DEV_TEST.replace("Cat", "Bob"), ["line 5", "as different people", "`Bob 2 14`"]),
+        (DEV_TEST.replace("2\n", "3\n", 1), ["first line", "promises 3", "2 and 2", "mend"]),
+        (DEV_TEST[:-14], ["promises 2", "2 and 1", "complete file"]),
+        (DEV_TEST[2:], ["line 1", "begin an LFW file with its count"]),
+        (TABLE.replace("2.png,1", "2.png,2", 1), ["line 1", "is not a pair", "path_a,path_b,0"]),
+        (TABLE.replace("a/2.png,b/2.png,0", "a/2.png,b/2.png"), ["line 5", "is not a pair"]),
+        (TABLE.replace("a/2.png,b/2.png,0", ",b/2.png,0"), ["line 5", "is not a pair"]),
+        (TABLE.replace("a/2.png,b/2.png", "b/2.png,b/2.png"), ["line 5", "with itself"]),
+        (TABLE.replace(",0", ",1"), ["4 same and 0 different", "two pairs of each kind"]),
+        ("1 2\nA 1 2\nA 1 3\nA 1 B 1\nA 1 B 2\n", ["1 folds", "two folds"]),
+    ],
+)
+def test_names_what_is_wrong(tmp_path, text, said):
+    path = written(tmp_path, text)
+    with pytest.raises(UserError) as error:
+        read_pairs(path)
+    message = str(error.value)
+    assert str(path) in message
+    assert "\n" not in message
+    for words in said:
+        assert words in message
+
+
+def test_names_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match="there is no pair file"):
+        read_pairs(tmp_path / "none.txt")
+    with pytest.raises(UserError, match="cannot be read as text"):
+        read_pairs(tmp_path)
+    (tmp_path / "pairs.bin").write_bytes(b"\x80\x04\x95\xff")
+    with pytest.raises(UserError, match="cannot be read as text"):
+        read_pairs(tmp_path / "pairs.bin")
+
+
+def test_resolves_each_image_once(tmp_path):
+    pairs = read_pairs(written(tmp_path, DEV_TEST))
+    files = ["Ann_A/Ann_A_0001.jpg", "Ann_A/Ann_A_0002.png", "Bob/Bob_0003.jpg"]
+    files += ["Bob/Bob_0014.pgm", "Cat/Cat_0002.jpeg"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found, indices = resolve_images(pairs, tmp_path)
+    assert found == [tmp_path / name for name in files]
+    assert indices.tolist() == [[0, 1], [2, 3], [0, 2], [4, 3]]
+
+    (tmp_path / files[3]).unlink()
+    with pytest.raises(UserError) as error:
+        resolve_images(pairs, tmp_path)
+    for words in ("'Bob/Bob_0014'", "line 3", str(pairs.path), str(tmp_path), "add the image"):
+        assert words in str(error.value)
+    with pytest.raises(UserError, match="there is no image folder"):
+        resolve_images(pairs, tmp_path / "none")
+
+
+def test_resolves_the_paths_of_a_table(tmp_path):
+    pairs = read_pairs(written(tmp_path, TABLE))
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found, indices = resolve_images(pairs, tmp_path)
+    assert [path.name for path in found] == ["1.png", "2.png", "1.png", "2.png"]
+    assert indices.tolist() == [[0, 1], [2, 3], [0, 2], [1, 3]]
+
+
+def test_reads_the_real_pairs(real_faces):
+    pairs = read_pairs(real_faces / "lfw_dev" / "pairs_test.txt")
+    files, indices = resolve_images(pairs, real_faces / "lfw_dev" / "test")
+    assert (len(files), indices.shape, int(pairs.same.sum())) == (1549, (1000, 2), 500)
+    people = np.array([file.parent.name for file in files])
+    np.testing.assert_array_equal(people[indices[:, 0]] == people[indices[:, 1]], pairs.same)
+    assert np.bincount(pairs.folds, weights=pairs.same).tolist() == [50] * 10
+
+
+def test_synthetic_pairs_are_balanced_unique_and_right():
+    labels = np.random.default_rng(0).permutation(np.arange(300) // 6)
+    got = synthetic_pairs(labels, pairs=601, seed=1)
+    assert got.indices.shape == (601, 2)
+    assert got.same.sum() == 300
+    np.testing.assert_array_equal(labels[got.indices[:, 0]] == labels[got.indices[:, 1]], got.same)
+    assert (got.indices[:, 0] != got.indices[:, 1]).all()
+    assert len({frozenset(pair) for pair in got.indices.tolist()}) == 601
+    assert sorted(set(got.folds.tolist())) == list(range(10))
+    assert np.bincount(got.folds, weights=got.same).tolist() == [30] * 10
+
+
+def test_synthetic_pairs_follow_the_seed():
+    labels = np.arange(60) // 4
+    one, again, other = (synthetic_pairs(labels, pairs=40, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one.indices, again.indices)
+    assert (one.indices != other.indices).any()
+
+
+def test_synthetic_pairs_are_uniform():
+    """Every pair of a small set is drawn about equally often, within 5 standard errors."""
+    labels = np.array([0, 1, 0, 2, 1, 0])  # 4 same pairs, 11 different ones
+    counts: dict[frozenset, int] = {}
+    for seed in range(1500):
+        for pair in synthetic_pairs(labels, pairs=4, seed=seed).indices.tolist():
+            counts[frozenset(pair)] = counts.get(frozenset(pair), 0) + 1
+    for a, b in itertools.combinations(range(6), 2):
+        share = 2 / 4 if labels[a] == labels[b] else 2 / 11
+        error = (share * (1 - share) / 1500) ** 0.5
+        assert counts[frozenset((a, b))] / 1500 == pytest.approx(share, abs=5 * error)
+
+
+def test_synthetic_pairs_can_be_all_there_are_and_no_more():
+    labels = np.array([0, 0, 0, 1, 1, 1])  # 6 same pairs, 9 different ones
+    assert synthetic_pairs(labels, pairs=12, seed=0).same.sum() == 6
+    with pytest.raises(ValueError, match="7 same pairs are wanted and 6 can be formed"):
+        synthetic_pairs(labels, pairs=14, seed=0)
+    with pytest.raises(ValueError, match="different"):
+        synthetic_pairs(np.zeros(9, int), pairs=8, seed=0)
