@@ -1,0 +1,162 @@
+"""Synthetic faces: the embedded data source, rendered by JAX, labelled synthetic wherever used.
+
+An `Identity` fixes the person, a `Nuisance` the photograph, and its severity is known, so that
+what claims to know about an image's quality can be checked against the truth.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from facejax.data.face_model import Identity, Nuisance, draw_identity, draw_nuisance
+from facejax.data.face_paint import Layer, edge, head_layers, occluder_layers, skin_colour
+from facejax.data.face_shape import ellipsoid, trace, wave
+
+_BATCH = 64  # images a call of the renderer; the arrays of more fall out of the cache
+
+
+def _blend(image: jax.Array, layers: list[Layer]) -> jax.Array:
+    """Layers laid over an image [3, S, S], the first one undermost."""
+    for colour, opacity in layers:
+        image = image + (colour[:, None, None] - image) * opacity[None]
+    return image
+
+
+def _blur(image: jax.Array, sigma: jax.Array) -> jax.Array:
+    """A Gaussian blur of [3, S, S] with a standard deviation of `sigma` pixels."""
+    place = jnp.arange(image.shape[-1], dtype=image.dtype)
+    offset = (place[:, None] - place[None, :]) / jnp.maximum(sigma, 0.1)
+    kernel = jnp.exp(-0.5 * offset * offset)
+    kernel = kernel / kernel.sum(1, keepdims=True)
+    return jnp.einsum("ij,cjk,lk->cil", kernel, image, kernel)
+
+
+def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Array:
+    """The photograph of a synthetic person: uint8 RGB [image_size, image_size, 3].
+
+    Pure: `jax.jit` it, and `jax.vmap` it for several. `draw_identity` and `draw_nuisance` make
+    its arguments.
+    """
+    n = nuisance
+    place = (2.0 * jnp.arange(image_size, dtype=jnp.float32) + 1.0) / image_size - 1.0
+    u = jnp.broadcast_to(place[None, :], (image_size, image_size))
+    v = jnp.broadcast_to(-place[:, None], (image_size, image_size))
+    right, up = (u - n.shift_x) / n.scale, (v - n.shift_y) / n.scale
+    pixel = 2.0 / (image_size * n.scale)
+
+    surface = trace(right, up, identity, nuisance)
+    (x, y, z), (nx, ny, nz) = surface.position, surface.normal
+    painted = head_layers(x, y, z, surface.hair, pixel, identity, nuisance)
+    light = jnp.stack([n.light_x, n.light_y, jnp.ones_like(n.light_x)])
+    light = light * jax.lax.rsqrt((light * light).sum())
+    half = light + jnp.array([0.0, 0.0, 1.0])
+    half = half * jax.lax.rsqrt((half * half).sum())
+    facing = jnp.maximum(light[0] * nx + light[1] * ny + light[2] * nz, 0.0)
+    gleam = 0.12 * jnp.maximum(half[0] * nx + half[1] * ny + half[2] * nz, 0.0) ** 16
+    under_chin = jnp.clip((-y - 0.75) * 4.0, 0.0, 1.0) * jnp.clip((0.45 - z) * 2.2, 0.0, 1.0)
+    diffuse = (n.ambient + (1.15 - n.ambient) * facing) * (1.0 - 0.45 * under_chin)
+
+    blobs = wave(u * n.occluder_y + 0.8 * v + n.occluder_x) * wave(u - v * n.occluder_x)
+    torso = edge(ellipsoid(right, up + 2.15, jnp.zeros_like(up), 1.25, 0.95, 1.0), pixel)
+    behind = [
+        (n.clothes, torso),
+        (0.6 * n.clothes, torso * jnp.clip(-up - right * n.light_x, 0.0, 1.0)),
+    ]
+    head = jnp.clip(1.0 - surface.distance / pixel, 0.0, 1.0)
+    occluders = occluder_layers(u, v, 2.0 / image_size, nuisance)
+
+    # Opacities are made once, not once for each of the three colours.
+    painted, behind, occluders, diffuse, gleam, head, blobs = jax.lax.optimization_barrier(
+        (painted, behind, occluders, diffuse, gleam, head, blobs)
+    )
+    skin = jnp.broadcast_to(skin_colour(identity)[:, None, None], (3, image_size, image_size))
+    lit = _blend(skin, painted) * diffuse[None] + gleam[None]
+    image = n.background[:, None, None] + (n.background_contrast * blobs)[None]
+    image = _blend(image, behind)
+    image = image + (lit - image) * head[None]
+    image = image * (n.exposure * n.light_colour)[:, None, None]
+    image = _blur(_blend(image, occluders), n.blur * image_size)
+    image = image + (n.noise * jax.random.normal(n.key, image.shape[1:]))[None]
+    return jnp.clip(jnp.round(255.0 * image), 0.0, 255.0).astype(jnp.uint8).transpose(1, 2, 0)
+
+
+@functools.cache
+def _photographer(image_size: int):
+    """The compiled program: keys, people and images [B] -> pictures and their severities."""
+
+    def photograph(key, person, shot):
+        person_key = jax.random.fold_in(key, person)
+        identity_key, shots_key = jax.random.split(person_key)
+        severity_key, nuisance_key = jax.random.split(jax.random.fold_in(shots_key, shot))
+        severity = jax.random.uniform(severity_key)
+        nuisance = draw_nuisance(nuisance_key, severity)
+        return render(draw_identity(identity_key), nuisance, image_size=image_size), severity
+
+    return jax.jit(jax.vmap(photograph, in_axes=(None, 0, 0)))
+
+
+class SyntheticFaces:
+    """A source of synthetic faces, rendered at construction and held in memory.
+
+    Image `j` of person `k`, counted from person 0 of the seed, is bitwise the same whatever
+    slice of the people it is rendered with; disjoint ranges of people share nobody. Severity is
+    uniform in [0, 1]; see `draw_nuisance`. `source[i]` is `{"image", "label", "severity"}`.
+
+    Attributes:
+      images: uint8 RGB [N, image_size, image_size, 3], person by person,
+        N = identities x images_per_identity.
+      labels: int32 [N], from 0 to identities - 1: the person, counted from `first_identity`.
+      severity: float32 [N] in [0, 1].
+      num_classes: identities.
+
+    Raises:
+      ValueError: a count below 1, a negative first identity or seed, or an image size that is
+        not a multiple of 8 between 32 and 112.
+    """
+
+    def __init__(
+        self,
+        *,
+        identities: int,
+        images_per_identity: int,
+        image_size: int,
+        seed: int,
+        first_identity: int = 0,
+    ):
+        if identities < 1 or images_per_identity < 1:
+            raise ValueError(
+                f"identities and images_per_identity must be at least 1, not {identities} and "
+                f"{images_per_identity}"
+            )
+        if first_identity < 0 or seed < 0:
+            raise ValueError(f"first_identity {first_identity} or seed {seed} is negative")
+        if image_size % 8 or not 32 <= image_size <= 112:
+            raise ValueError(f"image_size {image_size} is not a multiple of 8 from 32 to 112")
+        count = identities * images_per_identity
+        self.num_classes = identities
+        self.labels = np.repeat(np.arange(identities, dtype=np.int32), images_per_identity)
+        self.images = np.empty((count, image_size, image_size, 3), np.uint8)
+        self.severity = np.empty((count,), np.float32)
+        photograph = _photographer(image_size)
+        for start in range(0, count, _BATCH):
+            # The last batch is filled up: every batch runs the one compiled program.
+            index = np.minimum(np.arange(start, start + _BATCH), count - 1)
+            person = (first_identity + index // images_per_identity).astype(np.int32)
+            shot = (index % images_per_identity).astype(np.int32)
+            pictures, severity = photograph(jax.random.key(seed), person, shot)
+            kept = slice(start, min(start + _BATCH, count))
+            self.images[kept] = np.asarray(pictures)[: kept.stop - start]
+            self.severity[kept] = np.asarray(severity)[: kept.stop - start]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray | int | float]:
+        """The image uint8 [S, S, 3], its label and its severity."""
+        return {
+            "image": self.images[index],
+            "label": int(self.labels[index]),
+            "severity": float(self.severity[index]),
+        }
