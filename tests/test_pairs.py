@@ -58,6 +58,7 @@ def test_reads_a_plain_table(tmp_path, text):
         (DEV_TEST.replace("Cat", "Bob"), ["line 5", "as different people", "`Bob 2 14`"]),
         (DEV_TEST.replace("2\n", "3\n", 1), ["first line", "promises 3", "2 and 2", "mend"]),
         (DEV_TEST[:-14], ["promises 2", "2 and 1", "complete file"]),
+        (DEV_TEST.replace("Bob\t3\t14\n", ""), ["promises 2", "1 and 2"]),
         (DEV_TEST[2:], ["line 1", "begin an LFW file with its count"]),
         (TABLE.replace("2.png,1", "2.png,2", 1), ["line 1", "is not a pair", "path_a,path_b,0"]),
         (TABLE.replace("a/2.png,b/2.png,0", "a/2.png,b/2.png"), ["line 5", "is not a pair"]),

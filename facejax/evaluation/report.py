@@ -180,7 +180,10 @@ def plot_training(metrics: str | Path, picture: str | Path) -> None:
       ValueError: a line is not such an object.
     """
     records = [json.loads(line) for line in Path(metrics).read_text().splitlines() if line]
+    _save(_training_figure(records), Path(picture))
 
+
+def _training_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     def series(name: str) -> tuple[list[float], list[float]]:
         found = [record for record in records if record.get(name) is not None]
         return [record["step"] for record in found], [record[name] for record in found]
@@ -202,4 +205,4 @@ def plot_training(metrics: str | Path, picture: str | Path) -> None:
     for axes in (left, right):
         axes.title.set_fontsize(10)
         _bare(axes)
-    _save(figure, Path(picture))
+    return figure
