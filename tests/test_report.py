@@ -92,7 +92,7 @@ def test_roc_picture_is_the_roc(tmp_path):
     one_accept = np.maximum(curve.false_accept_rates, 1 / 200)
     np.testing.assert_array_equal(drawn.get_xdata(), one_accept)
     point = axes.lines[1]  # of FAR 1e-2; 1e-3 is refused, and chance comes last
-    assert (*point.get_xdata(), *point.get_ydata()) == (0.01, value.tars[0].tar)
+    assert np.asarray(point.get_xydata()).tolist() == [[0.01, value.tars[0].tar]]
     assert len(axes.lines) == 3
 
 

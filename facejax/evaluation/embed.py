@@ -11,6 +11,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 Embedder = Callable[[Any, np.ndarray], jax.Array]
 
 
+def _placement(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
+    """Of the variables, and of a batch: over this process's devices, or on the first."""
+    devices = jax.local_devices()
+    used = devices if batch_size % len(devices) == 0 else devices[:1]
+    mesh = Mesh(np.array(used), ("batch",))
+    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
+
+
 def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
     """The program that embeds one batch; make it once a run, so that it is compiled once.
 
@@ -26,7 +34,6 @@ def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
       embedder: (variables, images uint8 [B, S, S, 3]) -> float32 [B, D] of unit length (a zero
       vector stays zero). `variables` may be on the host or on devices of this process.
     """
-    devices = jax.local_devices()
 
     @jax.jit
     def program(variables: Any, images: jax.Array) -> jax.Array:
@@ -40,9 +47,7 @@ def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
         return embeddings * jax.lax.rsqrt(jnp.maximum(squares, jnp.finfo(jnp.float32).tiny))
 
     def embedder(variables: Any, images: np.ndarray) -> jax.Array:
-        used = devices if len(images) % len(devices) == 0 else devices[:1]
-        mesh = Mesh(np.array(used), ("batch",))
-        replicated, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("batch",)))
+        replicated, split = _placement(len(images))
         return program(jax.device_put(variables, replicated), jax.device_put(images, split))
 
     return embedder
@@ -70,6 +75,7 @@ def embed(
     Raises:
       ValueError: there are no images, they are no uint8 images, or a batch is too large.
     """
+    variables = jax.device_put(variables, _placement(batch_size)[0])  # once, not for every batch
     # The next batch is read while the last one is being computed.
     results: list[np.ndarray] = []
     pending: tuple[jax.Array, int] | None = None
