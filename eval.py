@@ -1,6 +1,6 @@
 """Verifies a trained network on pairs of faces.
 
-    python eval.py                                          # the default run, unseen synthetic faces
+    python eval.py                                       # the default run, unseen synthetic faces
     python eval.py --checkpoint=runs/mine --pairs=pairs.txt --images=FOLDER
 
 Prints accuracy (threshold chosen on the other folds), ROC AUC, EER and TAR at the FARs asked for,
@@ -22,7 +22,7 @@ STEP = flags.DEFINE_integer("step", None, "Which checkpoint; by default the newe
 PAIRS = flags.DEFINE_string(
     "pairs",
     None,
-    "A pair file (LFW's format, or lines of path,path,0|1); by default the run's own.",
+    "A pair file (LFW's format, or lines of path,path,0|1); by default the run's.",
 )
 IMAGES = flags.DEFINE_string("images", None, "The folder that the pair file's names are in.")
 FARS = flags.DEFINE_list("fars", ["1e-2", "1e-3", "1e-4"], "False accept rates to report TAR at.")

@@ -1,0 +1,83 @@
+"""Networks from an image to an embedding, as a pair of functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from facejax.errors import UserError
+from facejax.models.iresnet import STAGES, IResNet
+from facejax.models.mobilefacenet import MobileFaceNet
+
+__all__ = ["NETWORKS", "Network", "network"]
+
+NETWORKS: tuple[str, ...] = (*STAGES, "mobilefacenet")
+
+
+class Network(NamedTuple):
+    """A network's two functions.
+
+    Attributes:
+      init: (key, images float [B, H, W, 3]) -> variables, `params` and `batch_stats` in float32.
+      apply: (variables, images float32 [B, H, W, 3] in [-1, 1], *, train, key=None) ->
+        (embeddings float32 [B, embedding_size], batch_stats). `key` feeds dropout; batch_stats
+        are unchanged unless `train`.
+    """
+
+    init: Callable[[jax.Array, jax.Array], Any]
+    apply: Callable[..., tuple[jax.Array, Any]]
+
+
+def network(
+    name: str,
+    *,
+    embedding_size: int = 512,
+    width: float = 1.0,
+    dropout: float = 0.0,
+    dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+) -> Network:
+    """A network by name, for square images whose side is a multiple of 16.
+
+    Args:
+      name: one of `NETWORKS`.
+      embedding_size: length of an embedding.
+      width: multiplies the channels.
+      dropout: probability before the last dense layer.
+      dtype: of the computation; parameters and embeddings are float32.
+      axis_name: the device axis over which BatchNorm is synchronised in training.
+
+    Raises:
+      UserError: if there is no such network.
+    """
+    shared = {
+        "width": width,
+        "embedding_size": embedding_size,
+        "dropout": dropout,
+        "dtype": jnp.dtype(dtype),
+        "axis_name": axis_name,
+    }
+    if name in STAGES:
+        module: Any = IResNet(stages=STAGES[name], **shared)
+    elif name == "mobilefacenet":
+        module = MobileFaceNet(**shared)
+    else:
+        raise UserError(f"there is no network {name!r}; choose one of {', '.join(NETWORKS)}")
+
+    def init(key: jax.Array, images: jax.Array) -> Any:
+        return module.init(key, images, train=False)
+
+    def apply(variables, images, *, train: bool, key=None) -> tuple[jax.Array, Any]:
+        if not train:
+            return module.apply(variables, images, train=False), variables["batch_stats"]
+        embeddings, updates = module.apply(
+            variables,
+            images,
+            train=True,
+            rngs=None if key is None else {"dropout": key},
+            mutable=["batch_stats"],
+        )
+        return embeddings, updates["batch_stats"]
+
+    return Network(init, apply)

@@ -1,0 +1,214 @@
+"""Layers equal to Flax's own, with closed-form gradients where XLA's are slow.
+
+A device differentiates its own rows' losses, and the caller sums parameter gradients over devices.
+So, with synchronised statistics, a layer's parameter gradients are this device's part, and its
+input's gradient that of the sum over all devices: what autodiff gives when psum transposes to psum.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from facejax import compilation
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, statistics in float32.
+
+    Attributes:
+      momentum: of the running statistics (PyTorch's 0.1 is 0.9 here).
+      epsilon: added to the variance.
+      use_scale: whether the scale is learned; otherwise it is 1.
+      axis_name: the device axis over which training statistics are synchronised.
+      dtype: of the output; None leaves the input's.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        ones = jnp.ones(channels)
+        scale = self.param("scale", nn.initializers.ones, (channels,)) if self.use_scale else ones
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        dtype = self.dtype or x.dtype
+        if not train:
+            factor = scale * lax.rsqrt(variance.value + self.epsilon)
+            shift = bias - mean.value * factor
+            return (x.astype(jnp.float32) * _wide(factor, x) + _wide(shift, x)).astype(dtype)
+        axis_name = None if self.is_initializing() else self.axis_name
+        normalise = _batch_norm if compilation.tuned_gradients() else _batch_norm_plain
+        y, batch_mean, batch_variance = normalise(
+            x.astype(jnp.float32), scale, bias, self.epsilon, axis_name
+        )
+        if not self.is_initializing():
+            for running, new in ((mean, batch_mean), (variance, batch_variance)):
+                running.value = self.momentum * running.value + (1 - self.momentum) * new
+        return y.astype(dtype)
+
+
+def _wide(vector: jax.Array, x: jax.Array) -> jax.Array:
+    return vector.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _mean(values: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Array, ...]:
+    return values if axis_name is None else lax.pmean(values, axis_name)
+
+
+def _statistics(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance by one pass, as Flax computes them."""
+    axes = tuple(range(x.ndim - 1))
+    mean, square = _mean((jnp.mean(x, axes), jnp.mean(lax.square(x), axes)), axis_name)
+    return mean, jnp.maximum(0, square - lax.square(mean))
+
+
+def _batch_norm_plain(x, scale, bias, epsilon, axis_name):
+    mean, variance = _statistics(x, axis_name)
+    factor = scale * lax.rsqrt(variance + epsilon)
+    return (x - _wide(mean, x)) * _wide(factor, x) + _wide(bias, x), mean, variance
+
+
+_batch_norm = jax.custom_vjp(_batch_norm_plain, nondiff_argnums=(3, 4))
+
+
+def _batch_norm_forward(x, scale, bias, epsilon, axis_name):
+    y, mean, variance = _batch_norm_plain(x, scale, bias, epsilon, axis_name)
+    return (y, mean, variance), (x, scale, mean, lax.rsqrt(variance + epsilon))
+
+
+def _batch_norm_backward(epsilon, axis_name, saved, gradients):
+    # The running statistics take no gradient, so only y's is used.
+    del epsilon
+    x, scale, mean, inverse = saved
+    dy, axes = gradients[0], tuple(range(x.ndim - 1))
+    d_bias = jnp.sum(dy, axes)
+    d_scale = jnp.sum(dy * (x - _wide(mean, x)), axes) * inverse
+    rows = x.size // x.shape[-1]
+    mean_bias, mean_scale = _mean((d_bias / rows, d_scale / rows), axis_name)
+    # dx = scale / sigma (dy - mean(dy) - x_hat mean(dy x_hat)), gathered into two factors of x.
+    factor = scale * inverse
+    slope = -factor * inverse * mean_scale
+    offset = -factor * mean_bias - slope * mean
+    dx = dy * _wide(factor, x) + x * _wide(slope, x) + _wide(offset, x)
+    return dx, d_scale, d_bias
+
+
+_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+class PReLU(nn.Module):
+    """max(x, 0) + slope min(x, 0), a slope a channel, from 0.25.
+
+    He et al., Delving Deep into Rectifiers, 2015, eq. 1: https://arxiv.org/abs/1502.01852
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
+        return jnp.where(x >= 0, x, x * _wide(slope, x).astype(x.dtype))
+
+
+class Conv(nn.Module):
+    """A convolution without bias, padded as PyTorch pads: (size - 1) / 2 on every side.
+
+    Attributes:
+      features: channels out.
+      size: of the square kernel.
+      stride: in both directions.
+      padding: pixels on every side; None is (size - 1) / 2.
+      depthwise: one kernel a channel.
+      dtype: of the computation.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    padding: int | None = None
+    depthwise: bool = False
+    dtype: Any = jnp.float32
+    kernel_init: Any = nn.initializers.normal(0.1)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        pad = (self.size - 1) // 2 if self.padding is None else self.padding
+        inputs = 1 if self.depthwise else x.shape[-1]
+        shape = (self.size, self.size, inputs, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        x = x.astype(self.dtype)
+        if self.depthwise and compilation.tuned_gradients():
+            return _depthwise(x, kernel, self.stride, pad)
+        return _convolve(x, kernel, self.stride, pad)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1] // kernel.shape[2],
+    )
+
+
+def _shifted(x: jax.Array, stride: int, size: int, out: tuple[int, int]) -> list[jax.Array]:
+    """The slices of a padded x that the kernel's elements meet, row by row."""
+    height, width = ((n - 1) * stride + 1 for n in out)
+    return [
+        x[:, i : i + height : stride, j : j + width : stride]
+        for i in range(size)
+        for j in range(size)
+    ]
+
+
+def _pad(x: jax.Array, low: int, high: int, inner: int = 0) -> jax.Array:
+    zero = jnp.zeros((), x.dtype)
+    return lax.pad(x, zero, ((0, 0, 0), (low, high, inner), (low, high, inner), (0, 0, 0)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Array:
+    """A depthwise convolution as a sum of shifted slices, which XLA:CPU fuses into one pass."""
+    size = kernel.shape[0]
+    out = tuple((n + 2 * pad - size) // stride + 1 for n in x.shape[1:3])
+    flat = kernel.reshape(size * size, -1)
+    slices = _shifted(_pad(x, pad, pad), stride, size, (out[0], out[1]))
+    return functools.reduce(jnp.add, (s * _wide(w, s) for s, w in zip(slices, flat, strict=True)))
+
+
+def _depthwise_forward(x, kernel, stride, pad):
+    return _depthwise(x, kernel, stride, pad), (x, kernel)
+
+
+def _depthwise_backward(stride, pad, saved, dy):
+    x, kernel = saved
+    size = kernel.shape[0]
+    # dx: the strided gradient spread out again, under the kernel turned round.
+    spread = _pad(dy, 0, 0, stride - 1)
+    low = size - 1 - pad
+    rest = x.shape[1] + 2 * pad - size - (dy.shape[1] - 1) * stride  # columns no kernel met
+    dx = _depthwise(_pad(spread, low, low + rest), kernel[::-1, ::-1], 1, 0)
+
+    # d kernel, summed image by image: one expression over the batch would write every product.
+    def add(total, pair):
+        image, gradient = pair
+        slices = _shifted(_pad(image[None], pad, pad), stride, size, dy.shape[1:3])
+        products = [jnp.sum(s[0] * gradient, (0, 1), dtype=jnp.float32) for s in slices]
+        return total + jnp.stack(products), None
+
+    zeros = jnp.zeros((size * size, kernel.shape[-1]), jnp.float32)
+    total, _ = lax.scan(add, zeros, (x, dy))
+    return dx, total.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)

@@ -1,0 +1,166 @@
+"""Save and restore: bitwise on the same devices, by global shape on any number of them."""
+
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+
+from facejax import objectives
+from facejax.data.augment import augment
+from facejax.errors import UserError
+from facejax.training import checkpoint, optimizer, state, step
+from tests import toy
+
+CLASSES, ROWS = 13, 8
+FACTS = {"architecture": {"name": "toy"}, "num_classes": CLASSES, "config": {}}
+
+
+def batch(number):
+    random = np.random.default_rng(number)
+    return {
+        "image": random.integers(0, 256, (ROWS, toy.SIZE, toy.SIZE, 3), dtype=np.uint8),
+        "label": random.integers(0, CLASSES, ROWS).astype(np.int32),
+    }
+
+
+def pieces(devices, loss="arcface", *, random=False):
+    """(a fresh state, a compiled step) with dropout and augmentation drawn from the step's key."""
+    network = toy.network(step.AXIS, dropout=0.2 if random else 0.0)
+    objective = objectives.objective(loss)
+    tx = optimizer.optimizer("sgd", optax.constant_schedule(0.1), weight_decay=1e-3)
+    fresh = state.create(
+        jax.random.key(0),
+        network,
+        objective,
+        tx,
+        num_classes=CLASSES,
+        image_size=toy.SIZE,
+        embedding_size=toy.DIM,
+        slices=devices,
+    )
+    body = step.make_body(
+        network,
+        objective,
+        tx,
+        lambda key, images: augment(key, images, flip=0.5 if random else 0.0),
+        key=jax.random.key(1),
+        num_classes=CLASSES,
+    )
+    chosen = jax.devices()[:devices]
+    return fresh, step.build_step(body, fresh, batch(0), parallel="pmap", devices=chosen)
+
+
+def advance(stepper, current, numbers):
+    current = stepper.enter(current)
+    losses = []
+    for number in numbers:
+        current, metrics = stepper.run(current, stepper.feed(batch(number)))
+        losses.append(float(metrics["loss"]))
+    return stepper.leave(current), losses
+
+
+def target(fresh, devices):
+    places = step.shardings(fresh, jax.devices()[:devices])
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        jax.eval_shape(lambda: fresh),
+        places,
+    )
+
+
+def saved(directory, current):
+    manager = checkpoint.open_directory(directory)
+    checkpoint.save(manager, current, FACTS)
+    manager.wait_until_finished()
+    return manager
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_resumed_is_uninterrupted_to_the_bit(tmp_path, devices):
+    fresh, stepper = pieces(devices, random=True)
+    shapes = target(fresh, devices)
+    whole, losses = advance(stepper, jax.tree.map(np.asarray, fresh), range(4))
+    half, _ = advance(stepper, jax.tree.map(np.asarray, fresh), range(2))
+    manager = saved(tmp_path / "c", half)
+    restored = checkpoint.restore(manager, 2, shapes, FACTS)
+    resumed, later = advance(stepper, restored, range(2, 4))
+    chex.assert_trees_all_equal(resumed, whole)
+    assert later == losses[2:]
+
+
+@pytest.mark.parametrize("loss", ["arcface", "softmax"])
+def test_four_devices_restore_on_any_number(tmp_path, loss):
+    fresh, stepper = pieces(4, loss)
+    half, _ = advance(stepper, fresh, range(2))
+    manager = saved(tmp_path / "c", half)
+    whole, expected = advance(stepper, half, range(2, 4))
+    for devices in (1, 2, 4, 8):
+        other, other_stepper = pieces(devices, loss)
+        restored = checkpoint.restore(manager, 2, target(other, devices), FACTS)
+        momentum = [
+            leaf
+            for path, leaf in jax.tree_util.tree_leaves_with_path(restored.opt_state)
+            if any(getattr(entry, "key", "") == "weights" for entry in path)
+        ]
+        assert len(momentum) == 1
+        assert np.asarray(momentum[0]).any(), "the momentum of the class weights is lost"
+        for leaf, own in zip(
+            jax.tree.leaves(restored), jax.tree.leaves(state.per_class(restored)), strict=True
+        ):
+            assert len(leaf.sharding.device_set) == devices
+            assert not own or leaf.sharding.shard_shape(leaf.shape)[0] == leaf.shape[0] // devices
+        trained, losses = advance(other_stepper, restored, range(2, 4))
+        np.testing.assert_allclose(losses, expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(trained.params["head"]["weights"])[:CLASSES],
+            np.asarray(whole.params["head"]["weights"])[:CLASSES],
+            rtol=1e-4,
+            atol=1e-6,
+        )
+
+
+def test_the_network_alone(tmp_path):
+    fresh, stepper = pieces(4)
+    current, _ = advance(stepper, fresh, range(1))
+    manager = saved(tmp_path / "c", current)
+    params, batch_stats, facts = checkpoint.restore_network(manager, 1)
+    chex.assert_trees_all_equal(params, jax.tree.map(np.asarray, current.params["backbone"]))
+    chex.assert_trees_all_equal(batch_stats, jax.tree.map(np.asarray, current.batch_stats))
+    assert facts == FACTS
+
+
+def test_another_network_loss_or_number_of_classes_is_refused(tmp_path):
+    fresh, _ = pieces(1)
+    manager = saved(tmp_path / "c", fresh)
+    shapes = target(fresh, 1)
+    for change in ({"architecture": {"name": "other"}}, {"num_classes": CLASSES + 1}):
+        with pytest.raises(UserError, match="give the config it was trained with"):
+            checkpoint.restore(manager, 0, shapes, {**FACTS, **change})
+    softmax, _ = pieces(1, "softmax")
+    with pytest.raises(UserError, match="head/bias"):
+        checkpoint.restore(manager, 0, target(softmax, 1), FACTS)
+    manager = saved(tmp_path / "d", softmax)
+    with pytest.raises(UserError, match=r"head/bias.*which this run has not"):
+        checkpoint.restore(manager, 0, shapes, FACTS)
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no checkpoint in"):
+        checkpoint.open_existing(tmp_path / "nothing")
+    with pytest.raises(UserError, match="there is no checkpoint in"):
+        checkpoint.open_existing(tmp_path)
+    fresh, _ = pieces(1)
+    manager = saved(tmp_path / "c", fresh)
+    assert checkpoint.choose_step(manager) == 0
+    with pytest.raises(UserError, match="has no step 7; it has 0"):
+        checkpoint.choose_step(manager, 7)
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    fresh, _ = pieces(1)
+    manager = checkpoint.open_directory(tmp_path / "c", keep=2)
+    for number in range(4):
+        checkpoint.save(manager, fresh.replace(step=np.int32(number)), FACTS)
+    manager.wait_until_finished()
+    assert sorted(manager.all_steps()) == [2, 3]

@@ -1,0 +1,32 @@
+"""Every recipe loads, and its network and loss can be built."""
+
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from facejax import models
+from facejax.training import optimizer, setup
+
+CONFIGS = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_builds(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    network = models.network(**setup.network(config))
+    size = config.data.image_size
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    embeddings, _ = jax.eval_shape(
+        lambda v, x: network.apply(v, x, train=True, key=jax.random.key(1)), variables, images
+    )
+    assert embeddings.shape == (2, config.model.embedding_size)
+    assert embeddings.dtype == jnp.float32
+    params, _ = setup.objective(config).init(jax.random.key(0), 5, embeddings.shape[1])
+    assert params["weights"].shape == (5, embeddings.shape[1])
+    optimizer.learning_rate(steps=10, **setup.schedule(config))
+    setup.augmentation(config)
+    assert (importlib.import_module(f"configs.{name}").__doc__ or "").count("python train.py")

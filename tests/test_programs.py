@@ -1,0 +1,272 @@
+"""train.py and eval.py as a person runs them: to the end, again, further, and wrongly."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = (
+    "--config.data.identities=12",
+    "--config.data.images_per_identity=4",
+    "--config.data.image_size=32",
+    "--config.model.width=0.125",
+    "--config.model.embedding_size=16",
+    "--config.batch_size=16",
+    "--config.steps=6",
+    "--config.checkpoint.every=3",
+    "--config.evaluation.every=3",
+    "--config.evaluation.identities=8",
+    "--config.evaluation.images_per_identity=4",
+    "--config.evaluation.synthetic_pairs=60",
+    "--config.evaluation.batch_size=16",
+)
+
+
+def program(name, *arguments, cwd, devices=1):
+    environment = dict(os.environ, JAX_PLATFORMS="cpu", HOME=str(cwd))
+    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.run(
+        [sys.executable, str(ROOT / name), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def done(finished):
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return finished.stdout
+
+
+def parameters(workdir):
+    """All arrays of the newest checkpoint."""
+    import orbax.checkpoint as ocp
+
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    restored = ocp.PyTreeCheckpointer().restore(newest / "state")
+    import jax
+
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored)]
+
+
+def tree(folder):
+    """Every file below a folder and what is in it."""
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run and what it printed."""
+    cwd = tmp_path_factory.mktemp("trained")
+    return cwd, done(program("train.py", *SMALL, "--workdir=run", cwd=cwd))
+
+
+def test_a_run_writes_what_it_says(trained):
+    cwd, said = trained
+    run = cwd / "run"
+    assert "untrained" in said
+    assert "trained, step 6" in said
+    assert "TAR@FAR 1e-2" in said
+    assert json.loads((run / "config.json").read_text())["steps"] == 6
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "verification_accuracy" in line] == [0, 3, 6]
+    assert {"loss", "accuracy", "images_per_second", "learning_rate"} <= set(lines[-2])
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["3", "6"]
+    for picture in ("curves.png", "report/roc.png", "report/scores.png"):
+        assert cv2.imread(str(run / picture)) is not None
+
+
+def test_a_complete_run_says_so_and_changes_nothing(trained):
+    cwd, _ = trained
+    before = tree(cwd / "run")
+    said = done(program("train.py", *SMALL, "--workdir=run", cwd=cwd))
+    assert "is complete: 6 steps" in said
+    assert tree(cwd / "run") == before
+
+
+def test_a_run_cut_short_ends_with_the_same_bits(trained, tmp_path):
+    cwd, _ = trained
+    shutil.copytree(cwd / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "6")
+    said = done(program("train.py", *SMALL, "--workdir=run", cwd=tmp_path))
+    assert "going on from step 3" in said
+    for a, b in zip(parameters(cwd / "run"), parameters(tmp_path / "run"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    steps = [json.loads(x)["step"] for x in (tmp_path / "run/metrics.jsonl").open()]
+    assert steps == sorted(steps)
+
+
+def test_more_steps_go_on_on_other_devices(trained, tmp_path):
+    cwd, _ = trained
+    shutil.copytree(cwd / "run", tmp_path / "run")
+    more = [*SMALL, "--config.steps=8", "--config.parallel=shard_map", "--workdir=run"]
+    said = done(program("train.py", *more, cwd=tmp_path, devices=4))
+    assert "going on from step 6" in said
+    assert "4 cpu device(s)" in said
+    assert "trained, step 8" in said
+
+
+def test_eval_reports_the_run(trained, tmp_path):
+    cwd, _ = trained
+    output = f"--output={tmp_path / 'report'}"
+    said = done(program("eval.py", "--checkpoint=run", output, cwd=cwd))
+    assert "60 pairs" in said
+    assert "too few negatives for FAR 1e-4" in said
+    report = json.loads((tmp_path / "report" / "verification.json").read_text())["step 6"]
+    lines = [json.loads(line) for line in (cwd / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert report["accuracy"]["accuracy"] == lines[-1]["verification_accuracy"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three people of four images, and a pair file."""
+    root = tmp_path_factory.mktemp("folder")
+    random = np.random.default_rng(0)
+    for name in ("Ann", "Bob", "Cy"):
+        (root / "faces" / name).mkdir(parents=True)
+        base = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        for i in range(1, 5):
+            image = cv2.resize(base, (40, 40)) // 2 + random.integers(0, 99, (40, 40, 3), np.uint8)
+            cv2.imwrite(str(root / "faces" / name / f"{name}_{i:04d}.jpg"), image)
+    pairs = ["3", "Ann\t1\t2", "Bob\t1\t2", "Cy\t3\t4"]
+    pairs += ["Ann\t1\tBob\t1", "Bob\t2\tCy\t2", "Cy\t1\tAnn\t4"]
+    (root / "pairs.txt").write_text("\n".join(pairs) + "\n")
+    return root
+
+
+def test_a_folder_of_people_trains_and_verifies(trained, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "x")
+    arguments = [
+        *SMALL,
+        "--config.data.kind=folder",
+        "--config.data.path=x/faces",
+        "--config.data.cache=cache",
+        "--config.evaluation.pairs=x/pairs.txt",
+        "--config.evaluation.images=x/faces",
+        "--config.parallel=shard_map",
+        "--workdir=run",
+    ]
+    said = done(program("train.py", *arguments, cwd=tmp_path))
+    assert "12 images of 3 identities" in said
+    assert "trained, step 6" in said
+    said = done(
+        program(
+            "eval.py", "--checkpoint=run", "--pairs=x/pairs.txt", "--images=x/faces", cwd=tmp_path
+        )
+    )
+    assert "pairs.txt: 6 pairs" in said
+
+
+# A person's mistakes: one sentence that names the thing and the remedy, nothing written.
+
+
+def refused(name, *arguments, cwd, naming, devices=1):
+    before = tree(cwd)
+    finished = program(name, *arguments, cwd=cwd, devices=devices)
+    message = finished.stderr.strip().splitlines()
+    assert finished.returncode == 2, (finished.returncode, finished.stdout, finished.stderr[-2000:])
+    assert "Traceback" not in finished.stderr
+    assert message[-1].startswith("error: ")
+    for word in naming:
+        assert word in message[-1]
+    after = tree(cwd)
+    assert {p: after.get(p) for p in before} == before, "something was overwritten"
+    return message[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "naming"),
+    [
+        (["--config.optimizer.learning_rat=1"], ["learning_rat", "config.py"]),
+        (["--config.batch_size=many"], ["config.batch_size=many"]),
+        (["--config.loss.name=arcfase"], ["arcfase", "softmax, normface, cosface, arcface"]),
+        (["--config.loss.name=normface", "--config.loss.margin=1"], ["normface", "margin"]),
+        (["--config.loss.beyond_pi=round"], ["round", "plain, linear"]),
+        (["--config.model.name=resnet"], ["resnet", "iresnet50"]),
+        (["--config=nowhere.py"], ["nowhere.py"]),
+        (["--config.batch_size=7"], ["batch_size 7", "2 device"]),
+        (["--config.devices=99"], ["devices is 99"]),
+        (["--config.parallel=pjit"], ["pjit", "shard_map"]),
+        (["--config.data.kind=mxnet"], ["mxnet", "synthetic, folder or dataset"]),
+        (["--config.data.kind=folder"], ["data.path"]),
+        (["--config.data.kind=folder", "--config.data.path=none"], ["none"]),
+        (["train"], ["train", "--config.seed"]),
+    ],
+)
+def test_train_refuses_bad_fields(tmp_path, arguments, naming):
+    refused("train.py", *SMALL, "--workdir=run", *arguments, cwd=tmp_path, naming=naming, devices=2)
+
+
+def test_train_refuses_a_workdir_that_is_a_file(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    refused(
+        "train.py", *SMALL, "--workdir=run", cwd=tmp_path, naming=["run is a file", "--workdir"]
+    )
+
+
+@pytest.mark.parametrize("fault", ["no images", "one identity", "broken image"])
+def test_train_refuses_bad_folders(folder, tmp_path, fault):
+    shutil.copytree(folder, tmp_path / "x")
+    faces = tmp_path / "x" / "faces"
+    if fault == "no images":
+        shutil.rmtree(faces)
+        faces.mkdir()
+    elif fault == "one identity":
+        shutil.rmtree(faces / "Bob")
+        shutil.rmtree(faces / "Cy")
+    else:
+        (faces / "Bob" / "Bob_0002.jpg").write_bytes(b"not an image")
+    naming = ["Bob_0002.jpg"] if fault == "broken image" else ["x/faces"]
+    refused(
+        "train.py",
+        *SMALL,
+        "--config.data.kind=folder",
+        "--config.data.path=x/faces",
+        "--config.data.cache=cache",
+        "--workdir=run",
+        cwd=tmp_path,
+        naming=naming,
+    )
+
+
+def test_train_refuses_a_checkpoint_of_another_network(trained, tmp_path):
+    cwd, _ = trained
+    shutil.copytree(cwd / "run", tmp_path / "run")
+    wider = [*SMALL, "--config.model.width=0.25", "--config.steps=9", "--workdir=run"]
+    refused("train.py", *wider, cwd=tmp_path, naming=["checkpoint", "width", "--workdir"])
+
+
+def test_eval_refuses(trained, folder, tmp_path):
+    cwd, _ = trained
+    run = f"--checkpoint={cwd / 'run'}"
+    refused("eval.py", "--checkpoint=none", cwd=tmp_path, naming=["none", "train.py"])
+    refused("eval.py", run, "--step=4", cwd=tmp_path, naming=["no step 4", "3, 6"])
+    shutil.copytree(folder, tmp_path / "x")
+    images = "--images=x/faces"
+    (tmp_path / "bad.txt").write_text("1\nAnn\t1\t9\nAnn\t1\tBob\t1\n")
+    refused("eval.py", run, "--pairs=bad.txt", images, cwd=tmp_path, naming=["Ann_0009", "bad.txt"])
+    refused("eval.py", run, "--pairs=bad.txt", cwd=tmp_path, naming=["--images"])
+    refused("eval.py", run, "--fars=0.1,x", cwd=tmp_path, naming=["--fars"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    message = refused(
+        "train.py",
+        *SMALL,
+        "--config.optimizer.learning_rate=1e38",
+        "--config.optimizer.warmup=0",
+        "--workdir=run",
+        cwd=tmp_path,
+        naming=["step", "learning_rate"],
+    )
+    assert "nan" in message or "inf" in message
