@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from facejax.compilation import jit
+
 Embedder = Callable[[Any, np.ndarray], jax.Array]
 
 
@@ -35,7 +37,7 @@ def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
       vector stays zero). `variables` may be on the host or on devices of this process.
     """
 
-    @jax.jit
+    @jit
     def program(variables: Any, images: jax.Array) -> jax.Array:
         batch = (images.astype(jnp.float32) - 127.5) / 127.5
         if flip:  # beside its image, so that a sharded batch stays where it is
