@@ -1,0 +1,95 @@
+"""The networks: published parameter counts, shapes, types, statistics, dropout."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from facejax import models
+from facejax.errors import UserError
+
+PUBLISHED = {  # millions of parameters at 112x112 and 512 dimensions
+    "iresnet18": 24.0,
+    "iresnet34": 34.1,
+    "iresnet50": 43.6,
+    "iresnet100": 65.2,
+}
+
+
+def count(name, **keywords):
+    network = models.network(name, **keywords)
+    images = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) / 1e6
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_counts_are_the_published_ones(name):
+    millions = count(name)
+    print(f"{name}: {millions:.2f} M parameters, published {PUBLISHED[name]} M")
+    assert millions == pytest.approx(PUBLISHED[name], abs=0.06)
+
+
+def test_mobilefacenet_is_about_a_million():
+    millions = count("mobilefacenet", embedding_size=128)
+    print(f"mobilefacenet: {millions:.3f} M parameters, published 0.99 M")
+    assert millions == pytest.approx(0.99, abs=0.02)
+
+
+def test_iresnet200_is_deeper():
+    assert count("iresnet200") > count("iresnet100")
+
+
+def small(name, **keywords):
+    network = models.network(name, width=0.125, embedding_size=12, **keywords)
+    images = jax.random.uniform(jax.random.key(1), (3, 32, 32, 3), minval=-1, maxval=1)
+    return network, jax.jit(network.init)(jax.random.key(0), images), images
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["iresnet10", "mobilefacenet"])
+def test_embeddings(name, dtype):
+    network, variables, images = small(name, dtype=dtype)
+    chex.assert_trees_all_equal_dtypes(
+        variables, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), variables)
+    )
+    embeddings, stats = jax.jit(lambda v, x: network.apply(v, x, train=True))(variables, images)
+    chex.assert_shape(embeddings, (3, 12))
+    chex.assert_type(embeddings, jnp.float32)
+    chex.assert_trees_all_equal_structs(stats, variables["batch_stats"])
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), stats, variables["batch_stats"])
+    assert all(jax.tree.leaves(changed))
+    _, same = network.apply(variables, images, train=False)
+    chex.assert_trees_all_equal(same, variables["batch_stats"])
+
+
+@pytest.mark.parametrize("name", ["iresnet10", "mobilefacenet"])
+def test_evaluation_takes_each_image_by_itself(name):
+    network, variables, images = small(name)
+    together = network.apply(variables, images, train=False)[0]
+    alone = [network.apply(variables, image[None], train=False)[0][0] for image in images]
+    np.testing.assert_allclose(together, np.stack(alone), atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [48, 64, 112])
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_any_multiple_of_16(name, side):
+    network = models.network(name, width=0.25, embedding_size=7)
+    images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    out, _ = jax.eval_shape(lambda v, x: network.apply(v, x, train=False), variables, images)
+    assert out.shape == (2, 7)
+
+
+def test_dropout_follows_its_key():
+    network, variables, images = small("iresnet10", dropout=0.5)
+    run = jax.jit(lambda key: network.apply(variables, images, train=True, key=key)[0])
+    first, again, other = (run(jax.random.key(i)) for i in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (np.asarray(first) != np.asarray(other)).any()
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(UserError, match="no network 'resnet'; choose one of iresnet10"):
+        models.network("resnet")
