@@ -124,7 +124,7 @@ def dataset_source(directory: str | os.PathLike[str]) -> DatasetSource:
     try:
         labels = np.load(directory / _LABELS).astype(np.int32)
         identity_names = tuple(json.loads((directory / _IDENTITIES).read_text("utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{directory} has no readable identity index ({_LABELS}, {_IDENTITIES}): build the "
             "dataset again."

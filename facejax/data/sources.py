@@ -14,7 +14,8 @@ from facejax.errors import UserError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp", ".webp")
 
 # OpenCV prints lines of its own for a damaged image; `decode` says it once, with the name.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+_set_log_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+_set_log_level(0)  # OpenCV 4 has the one, OpenCV 5 the other
 
 
 class Source(Protocol):

@@ -1,0 +1,195 @@
+"""Batch n depends on the source, the seed, n and the size, and on nothing else."""
+
+import subprocess
+import sys
+import time
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from facejax.data import batches, build_dataset, folder_source, padded_batches
+from facejax.errors import UserError
+from tests.test_sources import encode, smooth, write_folder
+
+SIZE = 8
+
+
+class Numbered:
+    """A source whose record i is an image full of i, with the label i."""
+
+    def __init__(self, count: int):
+        self.labels = np.arange(count, dtype=np.int32)
+        self.num_classes = count
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"image": np.full((SIZE, SIZE, 3), index, np.uint8), "label": int(index)}
+
+
+def take(count: int, source=None, **options) -> list[dict[str, np.ndarray]]:
+    options = {"batch_size": 4, "image_size": SIZE, "seed": 3, "threads": 0} | options
+    iterator = batches(source or Numbered(10), **options)
+    return list(islice(iterator, count))
+
+
+def labels_of(taken: list[dict[str, np.ndarray]]) -> np.ndarray:
+    return np.concatenate([batch["label"] for batch in taken])
+
+
+def assert_equal(left: list[dict[str, np.ndarray]], right: list[dict[str, np.ndarray]]) -> None:
+    assert len(left) == len(right)
+    for a, b in zip(left, right, strict=True):
+        assert a.keys() == b.keys() == {"image", "label"}
+        for name in a:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_shapes_types_and_rows():
+    for batch in take(5):
+        assert batch["image"].shape == (4, SIZE, SIZE, 3)
+        assert batch["image"].dtype == np.uint8
+        assert batch["label"].shape == (4,)
+        assert batch["label"].dtype == np.int32
+        rows = np.broadcast_to(batch["label"][:, None, None, None], batch["image"].shape)
+        np.testing.assert_array_equal(batch["image"], rows)  # an image keeps its label
+
+
+def test_every_record_once_an_epoch_in_a_new_order_each():
+    epochs = labels_of(take(15)).reshape(6, 10)  # 4 does not divide 10: batches straddle epochs
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(10))
+    orders = {tuple(epoch) for epoch in epochs.tolist()} | {tuple(range(10))}
+    assert len(orders) == 7
+
+
+def test_the_seed_decides_the_order():
+    assert_equal(take(6, seed=5), take(6, seed=5))
+    assert not np.array_equal(labels_of(take(6, seed=5)), labels_of(take(6, seed=6)))
+
+
+@pytest.mark.parametrize("start", [1, 2, 3, 7, 25])
+def test_starting_at_k_is_dropping_k_batches(start):
+    assert_equal(take(5, start=start), take(start + 5)[start:])
+
+
+def test_starting_far_out_costs_nothing():
+    began = time.perf_counter()
+    take(1, start=10**9)
+    assert time.perf_counter() - began < 5  # counting there would take hours
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, None])
+@pytest.mark.parametrize("prefetch", [1, 8])
+def test_threads_change_nothing(threads, prefetch):
+    options = {"threads": threads, "prefetch": prefetch, "start": 2}
+    assert_equal(take(20, **options), take(20, start=2))
+
+
+@pytest.mark.parametrize("start", [0, 3])
+@pytest.mark.parametrize("process_count", [2, 3, 4])
+def test_processes_share_the_batch_of_one_process(process_count, start):
+    whole = take(8, batch_size=12, start=start, source=Numbered(30))
+    parts = [
+        take(
+            8,
+            batch_size=12 // process_count,
+            start=start,
+            process_index=index,
+            process_count=process_count,
+            source=Numbered(30),
+        )
+        for index in range(process_count)
+    ]
+    for number, batch in enumerate(whole):
+        together = np.concatenate([part[number]["label"] for part in parts])
+        np.testing.assert_array_equal(np.sort(together), np.sort(batch["label"]))
+    epoch = np.concatenate([labels_of(part[:2]) for part in parts])  # 24 of the first 30 records
+    if start == 0:
+        assert len(set(epoch.tolist())) == 24, "two processes had the same record"
+
+
+def test_a_source_smaller_than_a_batch():
+    labels = labels_of(take(2, source=Numbered(3), batch_size=6))
+    for epoch in labels.reshape(4, 3):
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(3))
+
+
+def test_the_same_batches_from_a_folder_and_from_its_dataset(tmp_path):
+    folder = folder_source(write_folder(tmp_path / "faces", {"Ann": 3, "Bob": 2, "Cyd": 4}))
+    dataset = build_dataset(folder, tmp_path / "out", progress=False)
+    from_folder = take(6, source=folder, image_size=12)
+    assert from_folder[0]["image"].shape == (4, 12, 12, 3)
+    assert_equal(take(6, source=dataset, image_size=12, threads=2), from_folder)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("read", [batches, padded_batches])
+def test_a_damaged_image_is_named_in_one_sentence(tmp_path, read, threads):
+    write_folder(tmp_path, {"Ann": 3, "Bob": 2})
+    (tmp_path / "Bob" / "Bob_0002.jpg").write_bytes(encode(smooth(16, 16), ".jpg")[:90])
+    options = {"seed": 0} if read is batches else {}
+    iterator = read(
+        folder_source(tmp_path), batch_size=5, image_size=SIZE, threads=threads, **options
+    )
+    with pytest.raises(UserError) as caught:
+        next(iterator)
+    message = "Bob/Bob_0002.jpg does not decode as an image: replace the file or remove it."
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"start": -1},
+        {"process_index": 1},
+        {"process_index": -1},
+        {"process_index": 2, "process_count": 2},
+        {"source": Numbered(1), "seed": -1},
+    ],
+)
+def test_arguments_out_of_range(wrong):
+    with pytest.raises(ValueError, match=r"."):
+        take(1, **wrong)
+
+
+def test_an_empty_source():
+    with pytest.raises(ValueError, match="empty"):
+        batches(Numbered(0), batch_size=4, image_size=SIZE, seed=0)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("count", [1, 4, 8, 10])
+def test_padded_batches(count, threads):
+    source = Numbered(count)
+    taken = list(padded_batches(source, batch_size=4, image_size=SIZE, threads=threads))
+    assert len(taken) == -(-count // 4)
+    for batch in taken:
+        assert batch["image"].shape == (4, SIZE, SIZE, 3)
+        assert (batch["image"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
+    labels = labels_of(taken)
+    np.testing.assert_array_equal(labels[:count], np.arange(count))
+    np.testing.assert_array_equal(labels[count:], -1)
+    images = np.concatenate([batch["image"] for batch in taken])
+    np.testing.assert_array_equal(images[:count, 0, 0, 0], np.arange(count))
+    assert not images[count:].any()
+
+
+@pytest.mark.parametrize("ending", ["pass", "del iterator", "raise SystemExit(0)"])
+def test_stopping_early_hangs_nothing(ending):
+    code = f"""
+import numpy as np
+from facejax.data import batches, padded_batches
+from tests.test_pipeline import Numbered
+iterator = batches(Numbered(100), batch_size=4, image_size=8, seed=0, threads=4, prefetch=16)
+next(iterator)
+padded = padded_batches(Numbered(100), batch_size=4, image_size=8, threads=4)
+next(padded)
+padded.close()
+{ending}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
