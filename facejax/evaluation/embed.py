@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from facejax.compilation import jit
 
@@ -17,7 +17,7 @@ def _placement(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
     """Of the variables, and of a batch: over this process's devices, or on the first."""
     devices = jax.local_devices()
     used = devices if batch_size % len(devices) == 0 else devices[:1]
-    mesh = Mesh(np.array(used), ("batch",))
+    mesh = Mesh(np.array(used), ("batch",), axis_types=(AxisType.Auto,))
     return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
 
 
