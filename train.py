@@ -72,16 +72,15 @@ def main(_) -> None:
     )
     create = functools.partial(
         state.create,
-        jax.random.key(config.seed),
-        network,
-        objective,
-        tx,
+        network=network,
+        objective=objective,
+        tx=tx,
         num_classes=source.num_classes,
         image_size=config.data.image_size,
         embedding_size=config.model.embedding_size,
         slices=len(devices),
     )
-    shapes = jax.eval_shape(create)
+    shapes = jax.eval_shape(create, jax.random.key(config.seed))
     facts = {
         "architecture": setup.network(config),
         "num_classes": source.num_classes,
@@ -100,7 +99,7 @@ def main(_) -> None:
         loop.forget_after(metrics_path, start)
         print(f"going on from step {start} of {workdir}")
     else:
-        current = create()
+        current = compilation.jit(create)(jax.random.key(config.seed))
         workdir.mkdir(parents=True, exist_ok=True)
         metrics_path.unlink(missing_ok=True)
     if start >= steps:
@@ -128,8 +127,9 @@ def main(_) -> None:
     stepper = step.build_step(body, shapes, batch, parallel=config.parallel, devices=devices)
     embedder = evaluation.make_embedder(network.apply)
 
-    def evaluate(params, batch_stats) -> evaluation.Verification:
-        variables = {"params": params["backbone"], "batch_stats": batch_stats}
+    def evaluate(current: state.TrainState) -> evaluation.Verification:
+        assert protocol is not None
+        variables = {"params": current.params["backbone"], "batch_stats": current.batch_stats}
         return evaluation.evaluate(
             embedder, variables, protocol, batch_size=config.evaluation.batch_size
         )
@@ -144,7 +144,7 @@ def main(_) -> None:
         threads=config.data.threads,
     )
     if protocol and not start:
-        loop.write_line(metrics_path, loop.scores(0, evaluate(current.params, current.batch_stats)))
+        loop.write_line(metrics_path, loop.scores(0, evaluate(current)))
     rates = np.asarray(jax.vmap(rate)(jnp.arange(steps)))
     progress = loop.Progress(metrics_path, steps=steps, start=start, learning_rates=rates)
     current = stepper.enter(current)
@@ -166,7 +166,7 @@ def main(_) -> None:
             previous = None
         with progress.paused():
             if evaluating:
-                result = evaluate(current.params, current.batch_stats)
+                result = evaluate(current)
                 line = loop.scores(number, result)
                 loop.write_line(metrics_path, line)
                 progress.say(f"step {number}: {loop.in_words(line)}")

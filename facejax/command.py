@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from facejax.errors import UserError
 
@@ -22,6 +22,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         except KeyboardInterrupt:
             _stop("interrupted; run the same command again to go on from the last checkpoint")
 
+    logging.set_verbosity(logging.ERROR)  # libraries report every step of theirs at INFO
     app.run(guarded, flags_parser=_parse)
 
 

@@ -29,16 +29,7 @@ def pieces(devices, loss="arcface", *, random=False):
     network = toy.network(step.AXIS, dropout=0.2 if random else 0.0)
     objective = objectives.objective(loss)
     tx = optimizer.optimizer("sgd", optax.constant_schedule(0.1), weight_decay=1e-3)
-    fresh = state.create(
-        jax.random.key(0),
-        network,
-        objective,
-        tx,
-        num_classes=CLASSES,
-        image_size=toy.SIZE,
-        embedding_size=toy.DIM,
-        slices=devices,
-    )
+    fresh = toy.fresh(network, objective, tx, CLASSES, slices=devices)
     body = step.make_body(
         network,
         objective,

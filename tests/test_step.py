@@ -50,16 +50,7 @@ def run(
     network = network or toy.network(step.AXIS)
     objective = objectives.objective(loss)
     tx = tx or optimizer.optimizer("sgd", optax.constant_schedule(0.1), weight_decay=1e-2)
-    first = state.create(
-        jax.random.key(0),
-        network,
-        objective,
-        tx,
-        num_classes=CLASSES,
-        image_size=toy.SIZE,
-        embedding_size=toy.DIM,
-        slices=devices,
-    )
+    first = toy.fresh(network, objective, tx, CLASSES, slices=devices)
     body = step.make_body(
         network,
         objective,
@@ -126,15 +117,7 @@ def test_the_step_is_the_gradient_of_the_mean_loss(parallel):
     """One device's update by hand: dense loss, plain jax.grad, optax on the whole."""
     network, objective = toy.network(), objectives.objective("cosface")
     tx = optax.sgd(0.1)
-    first = state.create(
-        jax.random.key(0),
-        toy.network(step.AXIS),
-        objective,
-        tx,
-        num_classes=CLASSES,
-        image_size=toy.SIZE,
-        embedding_size=toy.DIM,
-    )
+    first = toy.fresh(toy.network(step.AXIS), objective, tx, CLASSES)
     batch = next(batches())
 
     def mean_loss(params):
@@ -175,16 +158,7 @@ def test_clipping_bounds_the_norm_over_all_devices():
     before, metrics, _ = run("pmap", 8, tx=tx, count=1)
     norm = metrics[0]["gradient_norm"]
     clipped, _, _ = run("pmap", 8, tx=tx, count=1, clip_norm=norm / 4)
-    start = state.create(
-        jax.random.key(0),
-        network,
-        objectives.objective("arcface"),
-        tx,
-        num_classes=CLASSES,
-        image_size=toy.SIZE,
-        embedding_size=toy.DIM,
-        slices=8,
-    )
+    start = toy.fresh(network, objectives.objective("arcface"), tx, CLASSES, slices=8)
     full = jax.tree.map(jnp.subtract, before.params, start.params)
     quarter = jax.tree.map(jnp.subtract, clipped.params, start.params)
     chex.assert_trees_all_close(quarter, jax.tree.map(lambda x: x / 4, full), rtol=1e-3, atol=1e-6)

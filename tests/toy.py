@@ -1,10 +1,12 @@
 """A network small enough to compile in a moment, with all that a step must get right."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from facejax.models import Network
 from facejax.models.layers import BatchNorm, PReLU
+from facejax.training import state
 
 SIZE, DIM = 8, 6
 
@@ -37,3 +39,21 @@ def network(axis_name=None, dropout=0.0) -> Network:
         return embeddings.astype(jnp.float32), updates["batch_stats"]
 
     return Network(init, apply)
+
+
+def fresh(network, objective, tx, classes, slices=1) -> state.TrainState:
+    """A state before its first step."""
+
+    def create(key):
+        return state.create(
+            key,
+            network=network,
+            objective=objective,
+            tx=tx,
+            num_classes=classes,
+            image_size=SIZE,
+            embedding_size=DIM,
+            slices=slices,
+        )
+
+    return jax.jit(create)(jax.random.key(0))

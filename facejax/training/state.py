@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from facejax import compilation
 from facejax.models import Network
 from facejax.objectives import Objective
 
@@ -33,42 +32,37 @@ class TrainState:
 
 def create(
     key: jax.Array,
+    *,
     network: Network,
     objective: Objective,
     tx: optax.GradientTransformation,
-    *,
     num_classes: int,
     image_size: int,
     embedding_size: int,
     slices: int = 1,
 ) -> TrainState:
-    """The state before the first step.
+    """The state before the first step; to be compiled by the caller.
 
     Per-class arrays are padded with rows of zeros to a multiple of `slices`, the number of devices
     they are split over. The padding takes no part in any loss.
     """
 
-    def build(key: jax.Array) -> TrainState:
-        network_key, objective_key = jax.random.split(key)
-        variables = network.init(network_key, jnp.zeros((1, image_size, image_size, 3)))
-        head, objective_state = objective.init(objective_key, num_classes, embedding_size)
-        pad = -num_classes % slices
-        head, objective_state = jax.tree.map(
-            lambda leaf: (
-                jnp.pad(leaf, [(0, pad)] + [(0, 0)] * (leaf.ndim - 1)) if leaf.ndim else leaf
-            ),
-            (head, objective_state),
-        )
-        params = {"backbone": variables["params"], "head": head}
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=variables["batch_stats"],
-            opt_state=tx.init(params),
-            objective_state=objective_state,
-        )
-
-    return compilation.jit(build)(key)
+    network_key, objective_key = jax.random.split(key)
+    variables = network.init(network_key, jnp.zeros((1, image_size, image_size, 3)))
+    head, objective_state = objective.init(objective_key, num_classes, embedding_size)
+    pad = -num_classes % slices
+    head, objective_state = jax.tree.map(
+        lambda leaf: jnp.pad(leaf, [(0, pad)] + [(0, 0)] * (leaf.ndim - 1)) if leaf.ndim else leaf,
+        (head, objective_state),
+    )
+    params = {"backbone": variables["params"], "head": head}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        opt_state=tx.init(params),
+        objective_state=objective_state,
+    )
 
 
 def per_class(state: Any) -> Any:
