@@ -166,7 +166,7 @@ def test_opencv_says_nothing_of_its_own_about_a_damaged_image():
         "from facejax.data import decode\n"
         "from facejax.errors import UserError\n"
         "import cv2, numpy as np\n"
-        "data = cv2.imencode('.jpg', np.zeros((32, 32, 3), np.uint8))[1].tobytes()\n"
+        "data = cv2.imencode('.bmp', np.zeros((32, 32, 3), np.uint8))[1].tobytes()\n"
         "try: decode(data[:len(data) // 2], 16, 'x')\n"
         "except UserError as error: print(error)\n"
     )
