@@ -46,7 +46,7 @@ def main(_) -> None:
     # --- The pairs -----------------------------------------------------------------------------
     if (PAIRS.value is None) != (IMAGES.value is None):
         raise UserError("--pairs and --images go together: give both, or neither")
-    if PAIRS.value is not None:
+    if PAIRS.value and IMAGES.value:
         config.evaluation.pairs, config.evaluation.images = PAIRS.value, IMAGES.value
     protocol = setup.protocol(config)
     if protocol is None:

@@ -1,5 +1,6 @@
 """Data: sources of face images, the dataset on disk, batches on the host."""
 
+from facejax.data.augment import augment, normalize
 from facejax.data.dataset import build_dataset, check_labels, dataset_source
 from facejax.data.pipeline import batches, padded_batches
 from facejax.data.sources import Source, decode, folder_source
@@ -8,11 +9,13 @@ from facejax.data.synthetic import SyntheticFaces
 __all__ = [
     "Source",
     "SyntheticFaces",
+    "augment",
     "batches",
     "build_dataset",
     "check_labels",
     "dataset_source",
     "decode",
     "folder_source",
+    "normalize",
     "padded_batches",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -58,8 +59,12 @@ def network(
         "dtype": jnp.dtype(dtype),
         "axis_name": axis_name,
     }
-    if name in STAGES:
-        module: Any = IResNet(stages=STAGES[name], **shared)
+    if name == "iresnet10":
+        module: Any = IResNet(
+            stages=STAGES[name], kernel_init=nn.initializers.he_normal(), **shared
+        )
+    elif name in STAGES:
+        module = IResNet(stages=STAGES[name], **shared)
     elif name == "mobilefacenet":
         module = MobileFaceNet(**shared)
     else:

@@ -28,7 +28,7 @@ class Augment:
     flip: float = 0.5  # mirrored
     shift: int = 0  # pixels: moved by up to so many, edges repeated
     crop: float = 0.0  # random resized crop
-    crop_scale: tuple[float, ...] = (0.7, 1.0)  # share of the area that a crop keeps
+    crop_scale: tuple[float, ...] = (0.7, 1.0)  # bounds of the share of the area that a crop keeps
     photometric: float = 0.0  # brightness, contrast and saturation
     low_resolution: float = 0.0  # shrunk and enlarged again
     erasing: float = 0.0  # a rectangle erased

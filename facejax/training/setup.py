@@ -127,14 +127,19 @@ def schedule(config: Config) -> dict[str, Any]:
 def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(key, uint8 images) -> float32 images in [-1, 1]."""
     chosen = config.augment
-    low, high = chosen.crop_scale
-    return functools.partial(
+    augment = functools.partial(
         data.augment,
         flip=chosen.flip,
         shift=chosen.shift,
         crop=chosen.crop,
-        crop_scale=(low, high),
+        crop_scale=(chosen.crop_scale[0], chosen.crop_scale[-1]),
         photometric=chosen.photometric,
         low_resolution=chosen.low_resolution,
         erasing=chosen.erasing,
     )
+    example = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, 3), "uint8")
+    try:
+        jax.eval_shape(augment, jax.random.key(0), example)
+    except (ValueError, IndexError) as error:
+        raise UserError(f"config.augment is set up wrongly: {error}") from error
+    return augment
