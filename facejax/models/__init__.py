@@ -59,12 +59,11 @@ def network(
         "dtype": jnp.dtype(dtype),
         "axis_name": axis_name,
     }
-    if name == "iresnet10":
-        module: Any = IResNet(
-            stages=STAGES[name], kernel_init=nn.initializers.he_normal(), **shared
-        )
+    module: Any
+    if name == "iresnet10":  # not InsightFace's, so not its wide initialisation
+        module = IResNet(STAGES[name], kernel_init=nn.initializers.he_normal(), **shared)
     elif name in STAGES:
-        module = IResNet(stages=STAGES[name], **shared)
+        module = IResNet(STAGES[name], **shared)
     elif name == "mobilefacenet":
         module = MobileFaceNet(**shared)
     else:

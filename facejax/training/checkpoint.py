@@ -30,6 +30,10 @@ def open_directory(directory: str | pathlib.Path, *, keep: int = 2) -> ocp.Check
     return ocp.CheckpointManager(
         pathlib.Path(directory).resolve(),
         options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=False),
+        item_handlers={
+            "state": ocp.PyTreeCheckpointHandler(),
+            "facts": ocp.JsonCheckpointHandler(),
+        },
     )
 
 
