@@ -202,7 +202,7 @@ def draw_nuisance(key: jax.Array, severity: jax.Array) -> Nuisance:
         occluder_angle=1.6 * place[2],
         occluder_size=0.16 + 0.06 * place[3],
         occluder_colour=0.5 + 0.5 * cover,
-        background=0.62 + 0.5 * background,
+        background=0.62 + 0.4 * background,
         background_contrast=0.35 * severity * kind,
         clothes=0.4 + 0.4 * clothes,
         blur=0.03 * sensor[0] * sensor[2],

@@ -68,6 +68,11 @@ def skin_colour(identity: Identity) -> jax.Array:
     return _pick(_SKIN, identity.skin_tone) + tint
 
 
+def hair_colour(identity: Identity) -> jax.Array:
+    """The colour [3] of the hair."""
+    return _pick(_HAIR, identity.hair_colour)
+
+
 def _complexion(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
     """Blush, freckles, folds, the sockets' shade, a mole."""
     p, side = identity, jnp.abs(x)
@@ -97,9 +102,10 @@ def _mouth(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
     """Beard and moustache, lips, and what an open mouth shows."""
     p, n, side = identity, nuisance, jnp.abs(x)
     nose_y, mouth_y = nose_and_mouth(p)
-    skin, hair = skin_colour(p), _pick(_HAIR, p.hair_colour)
-    fuzz = 0.8 + 0.2 * wave(9.0 * x) * wave(8.0 * y)
+    skin, hair = skin_colour(p), hair_colour(p)
+    fuzz = 0.9 + 0.1 * wave(7.0 * x + 2.0 * y) * wave(5.0 * y - 3.0 * x)
     beard = _ramp(mouth_y - 0.04 + 0.75 * side * side - y, -0.04, 0.08) * fuzz
+    beard = beard * _ramp(y + p.chin_drop + n.mouth_open, -0.12, -0.04)
     moustache = bump(x / (p.mouth_width + 0.05), (y - mouth_y - 0.09 + 0.5 * x * x) / 0.09)
     moustache = _ramp(moustache, 0.1, 0.4) * fuzz
 
@@ -158,7 +164,7 @@ def _eyes(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
         (jnp.full((3,), 0.03), white * edge(iris - 0.42 * radius, pixel)),
         (jnp.full((3,), 1.0), white * edge(glint, pixel)),
         (jnp.full((3,), 0.3), 0.5 * white * _ramp(up, 0.0, p.eye_opening)),
-        (0.75 * _pick(_HAIR, p.hair_colour) + 0.1 * skin, 0.92 * edge(brow, pixel)),
+        (0.75 * hair_colour(p) + 0.1 * skin, 0.92 * edge(brow, pixel)),
     ]
 
 
@@ -175,26 +181,18 @@ def _glasses(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]
     ]
 
 
-def head_layers(
-    x: jax.Array,
-    y: jax.Array,
-    z: jax.Array,
-    hair: jax.Array,
-    pixel: jax.Array,
-    identity: Identity,
-    nuisance: Nuisance,
-) -> list[Layer]:
-    """Everything on the bare skin, undermost first; `hair` [S, S] is above 0 where hair is."""
+def face_layers(x, y, z, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
+    """Everything on the bare skin at (x, y, z) [S, S], undermost first."""
+    front = jnp.where(z > 0.05, 1.0, 0.0)
     parts = (_complexion, _mouth, _eyes, _glasses)
     layers = [layer for part in parts for layer in part(x, y, pixel, identity, nuisance)]
-    front = jnp.where(z > 0.05, 1.0, 0.0)
-    colour, cover = _pick(_HAIR, identity.hair_colour), edge(-hair, pixel)
-    strands = wave(4.2 * (x - identity.hair_parting) + wave(0.8 * y)) * wave(0.65 * y + 0.5 * x)
-    return [
-        *((colour, opacity * front) for colour, opacity in layers),
-        (colour, cover),
-        (0.6 * colour, cover * (0.5 - 0.5 * strands)),
-    ]
+    return [(colour, opacity * front) for colour, opacity in layers]
+
+
+def strands(x: jax.Array, y: jax.Array, identity: Identity) -> Layer:
+    """The shade between the strands of hair."""
+    waves = wave(4.2 * (x - identity.hair_parting) + wave(0.8 * y)) * wave(0.65 * y + 0.5 * x)
+    return 0.6 * hair_colour(identity), 0.5 - 0.5 * waves
 
 
 def occluder_layers(u: jax.Array, v: jax.Array, pixel: float, nuisance: Nuisance) -> list[Layer]:

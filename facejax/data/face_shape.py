@@ -4,6 +4,7 @@ Coordinates are those of `face_model`. Distances are positive outside, first-ord
 surface, in head units.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from facejax.data.face_model import Identity, Nuisance
 
-_MARCH_STEPS = 9
+_MARCH_STEPS = 11
 
 
 def wave(turns: jax.Array) -> jax.Array:
@@ -36,9 +37,10 @@ def _smooth_min(a: jax.Array, b: jax.Array, width: float) -> jax.Array:
 
 def ellipsoid(x, y, z, rx, ry, rz) -> jax.Array:
     """Distance to an axis-aligned ellipsoid about the origin."""
-    a, b, c = x / rx, y / ry, z / rz
+    ix, iy, iz = 1.0 / rx, 1.0 / ry, 1.0 / rz  # scalars: a division a pixel is dear
+    a, b, c = x * ix, y * iy, z * iz
     k = a * a + b * b + c * c + 1e-9
-    a, b, c = a / rx, b / ry, c / rz
+    a, b, c = a * ix, b * iy, c * iz
     return (k - jnp.sqrt(k)) * jax.lax.rsqrt(a * a + b * b + c * c + 1e-9)
 
 
@@ -58,7 +60,8 @@ def nose_and_mouth(identity: Identity) -> tuple[jax.Array, jax.Array]:
     return nose, nose - identity.mouth_gap
 
 
-def _skin(x, y, z, identity: Identity, nuisance: Nuisance) -> jax.Array:
+def skin_distance(x, y, z, identity: Identity, nuisance: Nuisance) -> jax.Array:
+    """Distance to the bare head, neck and ears."""
     p, drop = identity, nuisance.mouth_open
     nose_y, mouth_y = nose_and_mouth(p)
     side = jnp.abs(x)
@@ -88,10 +91,11 @@ def _skin(x, y, z, identity: Identity, nuisance: Nuisance) -> jax.Array:
         side - p.head_width - 0.02, y - p.eye_height + 0.1, z + 0.05, 0.07, p.ear_size, 0.12
     )
     neck = jnp.sqrt(x * x + jnp.square(z + 0.2) + 1e-9) - p.neck_width
-    return _smooth_min(jnp.minimum(head, ear), jnp.maximum(neck, y + 0.4), 0.08)
+    return _smooth_min(jnp.minimum(head, ear), jnp.maximum(neck, y + 0.4), 0.15)
 
 
-def _hair(x, y, z, identity: Identity) -> jax.Array:
+def hair_distance(x, y, z, identity: Identity) -> jax.Array:
+    """Distance to the hair: a cap, and what hangs behind the neck."""
     p, volume = identity, identity.hair_volume
     cap = ellipsoid(
         x, y - 0.24, z + 0.1, p.head_width + 0.7 * volume, p.head_height + volume, 0.94 + volume
@@ -123,20 +127,21 @@ def rotation(nuisance: Nuisance) -> jax.Array:
 
 
 class Surface(NamedTuple):
-    """Where the rays end, one value a ray."""
+    """Where the rays through the pixels end, one value a ray."""
 
     position: tuple[jax.Array, jax.Array, jax.Array]  # head coordinates
     normal: tuple[jax.Array, jax.Array, jax.Array]  # camera coordinates, unit length
-    distance: jax.Array  # how near the ray came to the head; about 0 where it met it
-    hair: jax.Array  # distance to the skin less that to the hair: above 0 it is hair
+    depth: jax.Array  # towards the camera
+    distance: jax.Array  # how near the ray came; about 0 where it met the surface
 
 
-def trace(right: jax.Array, up: jax.Array, identity: Identity, nuisance: Nuisance) -> Surface:
-    """Sends a ray along the camera's axis through each point (`right`, `up`), in head units."""
-    turn = rotation(nuisance)
+def trace(
+    field: Callable[..., jax.Array], right: jax.Array, up: jax.Array, turn: jax.Array
+) -> Surface:
+    """Sends a ray along the camera's axis through each point (`right`, `up`), in head units.
 
-    def field(x, y, z):
-        return jnp.minimum(_skin(x, y, z, identity, nuisance), _hair(x, y, z, identity))
+    `field` is the distance at (x, y, z) in head coordinates, `turn` the head's rotation [3, 3].
+    """
 
     def point(depth):
         return tuple(right * turn[0, i] + up * turn[1, i] + depth * turn[2, i] for i in range(3))
@@ -144,22 +149,22 @@ def trace(right: jax.Array, up: jax.Array, identity: Identity, nuisance: Nuisanc
     def march(_, carry):
         depth, nearest = carry
         distance = field(*point(depth))
-        return depth - distance, jnp.minimum(nearest, distance)
+        # The distances are underestimates: a longer stride converges sooner.
+        return depth - 1.25 * distance, jnp.minimum(nearest, distance)
 
     start = jnp.sqrt(jnp.maximum(1.5 - right * right - up * up, 0.0))
     depth, nearest = jax.lax.fori_loop(0, _MARCH_STEPS, march, (start, jnp.ones_like(start)))
     x, y, z = point(depth)
 
-    # The field's slope from the corners of a tetrahedron; in a loop, so that it compiles once.
-    corners = jnp.array([[1.0, -1.0, -1.0], [-1.0, -1.0, 1.0], [-1.0, 1.0, -1.0], [1.0, 1.0, 1.0]])
+    # The field's slope by differences along three axes; in a loop, so that it compiles once.
+    here, axes = field(x, y, z), 0.01 * jnp.eye(3)
 
     def differ(i, slopes):
-        dx, dy, dz = corners[i]
-        value = field(x + 0.01 * dx, y + 0.01 * dy, z + 0.01 * dz)
-        return slopes[0] + dx * value, slopes[1] + dy * value, slopes[2] + dz * value
+        dx, dy, dz = axes[i]
+        rise = field(x + dx, y + dy, z + dz) - here
+        return slopes[0] + dx * rise, slopes[1] + dy * rise, slopes[2] + dz * rise
 
-    sx, sy, sz = jax.lax.fori_loop(0, 4, differ, (jnp.zeros_like(x),) * 3)
-    unit = jax.lax.rsqrt(sx * sx + sy * sy + sz * sz + 1e-12)
-    normal = tuple((turn[i, 0] * sx + turn[i, 1] * sy + turn[i, 2] * sz) * unit for i in range(3))
-    hair = _skin(x, y, z, identity, nuisance) - _hair(x, y, z, identity)
-    return Surface((x, y, z), normal, nearest, hair)
+    sx, sy, sz = jax.lax.fori_loop(0, 3, differ, (jnp.zeros_like(x),) * 3)
+    unit = jax.lax.rsqrt(sx * sx + sy * sy + sz * sz + 1e-16)
+    nx, ny, nz = ((turn[i, 0] * sx + turn[i, 1] * sy + turn[i, 2] * sz) * unit for i in range(3))
+    return Surface((x, y, z), (nx, ny, nz), depth, nearest)

@@ -10,18 +10,60 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from facejax.compilation import jit
 from facejax.data.face_model import Identity, Nuisance, draw_identity, draw_nuisance
-from facejax.data.face_paint import Layer, edge, head_layers, occluder_layers, skin_colour
-from facejax.data.face_shape import ellipsoid, trace, wave
+from facejax.data.face_paint import (
+    Layer,
+    edge,
+    face_layers,
+    hair_colour,
+    occluder_layers,
+    skin_colour,
+    strands,
+)
+from facejax.data.face_shape import (
+    Surface,
+    ellipsoid,
+    hair_distance,
+    rotation,
+    skin_distance,
+    trace,
+    wave,
+)
 
-_BATCH = 64  # images a call of the renderer; the arrays of more fall out of the cache
+_BATCH = 32  # images a call of the renderer; the arrays of more fall out of the cache
 
 
 def _blend(image: jax.Array, layers: list[Layer]) -> jax.Array:
     """Layers laid over an image [3, S, S], the first one undermost."""
-    for colour, opacity in layers:
-        image = image + (colour[:, None, None] - image) * opacity[None]
-    return image
+    colours = jnp.stack([colour for colour, _ in layers])
+    opacities = jnp.stack([opacity for _, opacity in layers])
+
+    def lay(i, image):
+        return image + (colours[i][:, None, None] - image) * opacities[i][None]
+
+    return jax.lax.fori_loop(0, len(layers), lay, image)
+
+
+def _plain(colour: jax.Array, like: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(colour[:, None, None], (3, *like.shape))
+
+
+def _light(surface: Surface, nuisance: Nuisance) -> tuple[jax.Array, jax.Array]:
+    """What the lamp and the surroundings make of a surface: a factor, and a gleam to add."""
+    n, (nx, ny, nz), (_, y, z) = nuisance, surface.normal, surface.position
+    lamp = jnp.stack([n.light_x, n.light_y, jnp.ones_like(n.light_x)])
+    lamp = lamp * jax.lax.rsqrt((lamp * lamp).sum())
+    half = lamp + jnp.array([0.0, 0.0, 1.0])
+    half = half * jax.lax.rsqrt((half * half).sum())
+    facing = jnp.maximum(lamp[0] * nx + lamp[1] * ny + lamp[2] * nz, 0.0)
+    gleam = 0.12 * jnp.maximum(half[0] * nx + half[1] * ny + half[2] * nz, 0.0) ** 16
+    under_chin = jnp.clip((-y - 0.75) * 4.0, 0.0, 1.0) * jnp.clip((0.45 - z) * 2.2, 0.0, 1.0)
+    return (n.ambient + (1.15 - n.ambient) * facing) * (1.0 - 0.45 * under_chin), gleam
+
+
+def _lit(surface: jax.Array, light: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return surface * light[0][None] + light[1][None]
 
 
 def _blur(image: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -46,36 +88,32 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
     right, up = (u - n.shift_x) / n.scale, (v - n.shift_y) / n.scale
     pixel = 2.0 / (image_size * n.scale)
 
-    surface = trace(right, up, identity, nuisance)
-    (x, y, z), (nx, ny, nz) = surface.position, surface.normal
-    painted = head_layers(x, y, z, surface.hair, pixel, identity, nuisance)
-    light = jnp.stack([n.light_x, n.light_y, jnp.ones_like(n.light_x)])
-    light = light * jax.lax.rsqrt((light * light).sum())
-    half = light + jnp.array([0.0, 0.0, 1.0])
-    half = half * jax.lax.rsqrt((half * half).sum())
-    facing = jnp.maximum(light[0] * nx + light[1] * ny + light[2] * nz, 0.0)
-    gleam = 0.12 * jnp.maximum(half[0] * nx + half[1] * ny + half[2] * nz, 0.0) ** 16
-    under_chin = jnp.clip((-y - 0.75) * 4.0, 0.0, 1.0) * jnp.clip((0.45 - z) * 2.2, 0.0, 1.0)
-    diffuse = (n.ambient + (1.15 - n.ambient) * facing) * (1.0 - 0.45 * under_chin)
-
+    turn = rotation(n)
+    skin = trace(lambda x, y, z: skin_distance(x, y, z, identity, n), right, up, turn)
+    hair = trace(lambda x, y, z: hair_distance(x, y, z, identity), right, up, turn)
+    skin_cover = jnp.clip(1.0 - skin.distance / pixel, 0.0, 1.0)
+    hair_cover = jnp.clip(1.0 - hair.distance / pixel, 0.0, 1.0)
+    nearer = edge(skin.depth - hair.depth, pixel)
+    painted = face_layers(*skin.position, pixel, identity, n)
+    shadow, between = strands(hair.position[0], hair.position[1], identity)
     blobs = wave(u * n.occluder_y + 0.8 * v + n.occluder_x) * wave(u - v * n.occluder_x)
     torso = edge(ellipsoid(right, up + 2.15, jnp.zeros_like(up), 1.25, 0.95, 1.0), pixel)
-    behind = [
-        (n.clothes, torso),
-        (0.6 * n.clothes, torso * jnp.clip(-up - right * n.light_x, 0.0, 1.0)),
-    ]
-    head = jnp.clip(1.0 - surface.distance / pixel, 0.0, 1.0)
-    occluders = occluder_layers(u, v, 2.0 / image_size, nuisance)
+    occluders = occluder_layers(u, v, 2.0 / image_size, n)
 
     # Opacities are made once, not once for each of the three colours.
-    painted, behind, occluders, diffuse, gleam, head, blobs = jax.lax.optimization_barrier(
-        (painted, behind, occluders, diffuse, gleam, head, blobs)
-    )
-    skin = jnp.broadcast_to(skin_colour(identity)[:, None, None], (3, image_size, image_size))
-    lit = _blend(skin, painted) * diffuse[None] + gleam[None]
+    opacities = (skin_cover, hair_cover, nearer, painted, between, blobs, torso, occluders)
+    opacities = jax.lax.optimization_barrier((*opacities, _light(skin, n), _light(hair, n)))
+    skin_cover, hair_cover, nearer, painted, between, blobs, torso, occluders, *lights = opacities
+    face = _lit(_blend(_plain(skin_colour(identity), u), painted), lights[0])
+    locks = _lit(_blend(_plain(hair_colour(identity), u), [(shadow, between)]), lights[1])
     image = n.background[:, None, None] + (n.background_contrast * blobs)[None]
-    image = _blend(image, behind)
-    image = image + (lit - image) * head[None]
+    image = _blend(image, [(n.clothes, torso)])
+    for surface, cover in (
+        (locks, hair_cover * (1.0 - nearer)),
+        (face, skin_cover),
+        (locks, hair_cover * nearer),
+    ):
+        image = image + (surface - image) * cover[None]
     image = image * (n.exposure * n.light_colour)[:, None, None]
     image = _blur(_blend(image, occluders), n.blur * image_size)
     image = image + (n.noise * jax.random.normal(n.key, image.shape[1:]))[None]
@@ -94,7 +132,7 @@ def _photographer(image_size: int):
         nuisance = draw_nuisance(nuisance_key, severity)
         return render(draw_identity(identity_key), nuisance, image_size=image_size), severity
 
-    return jax.jit(jax.vmap(photograph, in_axes=(None, 0, 0)))
+    return jit(jax.vmap(photograph, in_axes=(None, 0, 0)))
 
 
 class SyntheticFaces:
