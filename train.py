@@ -29,7 +29,7 @@ from facejax.errors import UserError
 from facejax.training import checkpoint, loop, optimizer, setup, state, step
 
 HERE = pathlib.Path(__file__).parent
-CONFIG = config_flags.DEFINE_config_file("config", str(HERE / "configs" / "default.py"))
+CONFIG = command.define_config(str(HERE / "configs" / "default.py"))
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where everything is written; by default runs/NAME of the config."
 )

@@ -5,8 +5,35 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from facejax.errors import UserError
+
+# What config_flags and the config files that it loads raise on a field that is not there.
+_FIELD_ERRORS = (KeyError, AttributeError, TypeError, ValueError, IndexError)
+
+
+def define_config(default: str) -> flags.FlagHolder:
+    """The flag --config=FILE.py, whose `get_config()` gives the config; stops on a bad field."""
+    try:
+        return config_flags.DEFINE_config_file("config", default)
+    except (*_FIELD_ERRORS, flags.Error) as error:  # it reads the command line right away
+        _stop_on_field(error, sys.argv)
+
+
+def config_value(holder: flags.FlagHolder) -> Any:
+    """The config.
+
+    Raises:
+      UserError: if the file is not there or does not give one.
+    """
+    value = holder.value
+    if type(value).__name__ == "_ErrorConfig":  # config_flags' way to put the failure off
+        try:
+            value.seed  # noqa: B018  # the first use raises what went wrong
+        except Exception as error:
+            raise UserError(f"--config can't be used: {_one_line(error)}") from error
+    return value
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -20,44 +47,34 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         except UserError as error:
             _stop(str(error))
         except KeyboardInterrupt:
-            _stop("interrupted; run the same command again to go on from the last checkpoint")
+            _stop("interrupted; the same command goes on from the last checkpoint")
 
     logging.set_verbosity(logging.ERROR)  # libraries report every step of theirs at INFO
     app.run(guarded, flags_parser=_parse)
-
-
-def config_value(holder: flags.FlagHolder, flag: str = "config") -> Any:
-    """The value of a `config_flags` file flag.
-
-    Raises:
-      UserError: if the file is not there or does not give a config.
-    """
-    value = holder.value
-    if type(value).__name__ == "_ErrorConfig":  # config_flags' way to put the failure off
-        try:
-            value.seed  # noqa: B018  # the first use raises what went wrong
-        except Exception as error:
-            raise UserError(f"--{flag} can't be used: {_first_line(error)}") from error
-    return value
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
     except flags.Error as error:
-        _stop(f"{_first_line(error)}; --help lists the flags")
-    except (KeyError, AttributeError, TypeError, ValueError, IndexError) as error:
-        given = next((a for a in arguments if a.startswith("--config.")), "--config")
-        for argument in arguments:
-            name = argument.partition("=")[0].rpartition(".")[2]
-            if argument.startswith("--config.") and repr(name)[1:-1] in str(error):
-                given = argument
-        _stop(f"{given}: {_first_line(error)}; the fields are listed in facejax/training/config.py")
+        _stop(f"{_one_line(error)}; --help lists the flags")
+    except _FIELD_ERRORS as error:
+        _stop_on_field(error, arguments)
 
 
-def _first_line(error: Exception) -> str:
+def _stop_on_field(error: Exception, arguments: Sequence[str]) -> NoReturn:
+    fields = [argument for argument in arguments if argument.startswith("--config.")]
+    names = {argument: argument.partition("=")[0].rpartition(".")[2] for argument in fields}
+    named = [argument for argument, name in names.items() if name in str(error)]
+    _stop(
+        f"{(named or fields or ['--config'])[0]}: {_one_line(error)}; "
+        "facejax/training/config.py lists the fields"
+    )
+
+
+def _one_line(error: Exception) -> str:
     text = str(error.args[0]) if error.args else str(error)
-    return text.strip().split("\n")[0] or type(error).__name__
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _stop(sentence: str) -> NoReturn:

@@ -29,8 +29,16 @@ SMALL = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+    """A home of their own for all programs, so that they share compiled programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 def program(name, *arguments, cwd, devices=1):
-    environment = dict(os.environ, JAX_PLATFORMS="cpu", HOME=str(cwd))
+    environment = dict(os.environ, JAX_PLATFORMS="cpu")
     environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.run(
         [sys.executable, str(ROOT / name), *arguments],
@@ -204,7 +212,10 @@ def refused(name, *arguments, cwd, naming, devices=1):
     ],
 )
 def test_train_refuses_bad_fields(tmp_path, arguments, naming):
-    refused("train.py", *SMALL, "--workdir=run", *arguments, cwd=tmp_path, naming=naming, devices=2)
+    everything = [*arguments, *SMALL, "--workdir=run"]  # --config must come before its fields
+    if "--config.batch_size" in arguments[0]:
+        everything = [*SMALL, *arguments]
+    refused("train.py", *everything, cwd=tmp_path, naming=naming, devices=2)
 
 
 def test_train_refuses_a_workdir_that_is_a_file(tmp_path):
@@ -253,7 +264,7 @@ def test_eval_refuses(trained, folder, tmp_path):
     refused("eval.py", run, "--step=4", cwd=tmp_path, naming=["no step 4", "3, 6"])
     shutil.copytree(folder, tmp_path / "x")
     images = "--images=x/faces"
-    (tmp_path / "bad.txt").write_text("1\nAnn\t1\t9\nAnn\t1\tBob\t1\n")
+    (tmp_path / "bad.txt").write_text("2\nAnn\t1\t9\nAnn\t1\t2\nAnn\t1\tBob\t1\nBob\t1\tCy\t1\n")
     refused("eval.py", run, "--pairs=bad.txt", images, cwd=tmp_path, naming=["Ann_0009", "bad.txt"])
     refused("eval.py", run, "--pairs=bad.txt", cwd=tmp_path, naming=["--images"])
     refused("eval.py", run, "--fars=0.1,x", cwd=tmp_path, naming=["--fars"])
