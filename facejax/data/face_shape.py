@@ -156,15 +156,15 @@ def trace(
     depth, nearest = jax.lax.fori_loop(0, _MARCH_STEPS, march, (start, jnp.ones_like(start)))
     x, y, z = point(depth)
 
-    # The field's slope by differences along three axes; in a loop, so that it compiles once.
-    here, axes = field(x, y, z), 0.01 * jnp.eye(3)
+    # The field's slope from the corners of a tetrahedron; in a loop, so that it compiles once.
+    corners = jnp.array([[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
 
     def differ(i, slopes):
-        dx, dy, dz = axes[i]
-        rise = field(x + dx, y + dy, z + dz) - here
-        return slopes[0] + dx * rise, slopes[1] + dy * rise, slopes[2] + dz * rise
+        dx, dy, dz = corners[i]
+        value = field(x + 0.01 * dx, y + 0.01 * dy, z + 0.01 * dz)
+        return slopes[0] + dx * value, slopes[1] + dy * value, slopes[2] + dz * value
 
-    sx, sy, sz = jax.lax.fori_loop(0, 3, differ, (jnp.zeros_like(x),) * 3)
-    unit = jax.lax.rsqrt(sx * sx + sy * sy + sz * sz + 1e-16)
+    sx, sy, sz = jax.lax.fori_loop(0, 4, differ, (jnp.zeros_like(x),) * 3)
+    unit = jax.lax.rsqrt(sx * sx + sy * sy + sz * sz + 1e-12)
     nx, ny, nz = ((turn[i, 0] * sx + turn[i, 1] * sy + turn[i, 2] * sz) * unit for i in range(3))
     return Surface((x, y, z), (nx, ny, nz), depth, nearest)
