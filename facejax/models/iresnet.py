@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from facejax.models.layers import BatchNorm, Conv, PReLU
+from facejax.models.layers import BatchNorm, Conv
 
 STAGES = {
     "iresnet10": (1, 1, 1, 1),  # ours, for small images and small machines
@@ -51,12 +51,12 @@ class IResNet(nn.Module):
         norm = functools.partial(BatchNorm, axis_name=self.axis_name)
         channels = [max(8, round(c * self.width)) for c in (64, 128, 256, 512)]
         x = conv(channels[0])(images)
-        x = PReLU()(norm()(x, train))
+        x = norm(prelu=True)(x, train)
         for features, blocks in zip(channels, self.stages, strict=True):
             for block in range(blocks):
                 stride = 2 if block == 0 else 1
                 y = conv(features)(norm()(x, train))
-                y = PReLU()(norm()(y, train))
+                y = norm(prelu=True)(y, train)
                 y = norm()(conv(features, stride=stride)(y), train)
                 if block == 0:
                     x = norm()(conv(features, size=1, stride=stride)(x), train)

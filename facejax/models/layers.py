@@ -15,6 +15,8 @@ from jax import lax
 
 from facejax import compilation
 
+_INITIAL_SLOPE = nn.initializers.constant(0.25)
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, statistics in float32.
@@ -23,15 +25,15 @@ class BatchNorm(nn.Module):
       momentum: of the running statistics (PyTorch's 0.1 is 0.9 here).
       epsilon: added to the variance.
       use_scale: whether the scale is learned; otherwise it is 1.
+      prelu: whether a PReLU follows, in the same pass over the array.
       axis_name: the device axis over which training statistics are synchronised.
-      dtype: of the output; None leaves the input's.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
     use_scale: bool = True
+    prelu: bool = False
     axis_name: str | None = None
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -41,66 +43,79 @@ class BatchNorm(nn.Module):
         ones = jnp.ones(channels)
         scale = self.param("scale", nn.initializers.ones, (channels,)) if self.use_scale else ones
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        dtype = self.dtype or x.dtype
+        slope = self.param("slope", _INITIAL_SLOPE, (channels,)) if self.prelu else None
+        wide = x.astype(jnp.float32)
         if not train:
-            factor = scale * lax.rsqrt(variance.value + self.epsilon)
-            shift = bias - mean.value * factor
-            return (x.astype(jnp.float32) * _wide(factor, x) + _wide(shift, x)).astype(dtype)
+            y = _affine(wide, scale, bias, mean.value, lax.rsqrt(variance.value + self.epsilon))
+            return _prelu(y, slope).astype(x.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
         normalise = _batch_norm if compilation.tuned_gradients() else _batch_norm_plain
-        y, batch_mean, batch_variance = normalise(
-            x.astype(jnp.float32), scale, bias, self.epsilon, axis_name
-        )
+        y, batch_mean, batch_variance = normalise(wide, scale, bias, slope, self.epsilon, axis_name)
         if not self.is_initializing():
             for running, new in ((mean, batch_mean), (variance, batch_variance)):
                 running.value = self.momentum * running.value + (1 - self.momentum) * new
-        return y.astype(dtype)
+        return y.astype(x.dtype)
 
 
-def _wide(vector: jax.Array, x: jax.Array) -> jax.Array:
+def _spread(vector: jax.Array, x: jax.Array) -> jax.Array:
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _affine(x, scale, bias, mean, inverse):
+    factor = scale * inverse
+    return x * _spread(factor, x) + _spread(bias - mean * factor, x)
+
+
+def _prelu(x: jax.Array, slope: jax.Array | None) -> jax.Array:
+    return x if slope is None else jnp.where(x >= 0, x, x * _spread(slope, x))
 
 
 def _mean(values: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Array, ...]:
     return values if axis_name is None else lax.pmean(values, axis_name)
 
 
-def _statistics(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance by one pass, as Flax computes them."""
+def _batch_norm_plain(x, scale, bias, slope, epsilon, axis_name):
+    # Mean and biased variance by one pass, as Flax computes them.
     axes = tuple(range(x.ndim - 1))
     mean, square = _mean((jnp.mean(x, axes), jnp.mean(lax.square(x), axes)), axis_name)
-    return mean, jnp.maximum(0, square - lax.square(mean))
+    variance = jnp.maximum(0, square - lax.square(mean))
+    y = _affine(x, scale, bias, mean, lax.rsqrt(variance + epsilon))
+    return _prelu(y, slope), mean, variance
 
 
-def _batch_norm_plain(x, scale, bias, epsilon, axis_name):
-    mean, variance = _statistics(x, axis_name)
-    factor = scale * lax.rsqrt(variance + epsilon)
-    return (x - _wide(mean, x)) * _wide(factor, x) + _wide(bias, x), mean, variance
+_batch_norm = jax.custom_vjp(_batch_norm_plain, nondiff_argnums=(4, 5))
 
 
-_batch_norm = jax.custom_vjp(_batch_norm_plain, nondiff_argnums=(3, 4))
-
-
-def _batch_norm_forward(x, scale, bias, epsilon, axis_name):
-    y, mean, variance = _batch_norm_plain(x, scale, bias, epsilon, axis_name)
-    return (y, mean, variance), (x, scale, mean, lax.rsqrt(variance + epsilon))
+def _batch_norm_forward(x, scale, bias, slope, epsilon, axis_name):
+    z, mean, variance = _batch_norm_plain(x, scale, bias, slope, epsilon, axis_name)
+    return (z, mean, variance), (x, scale, bias, slope, mean, lax.rsqrt(variance + epsilon))
 
 
 def _batch_norm_backward(epsilon, axis_name, saved, gradients):
-    # The running statistics take no gradient, so only y's is used.
+    # The running statistics take no gradient, so only the output's is used.
     del epsilon
-    x, scale, mean, inverse = saved
-    dy, axes = gradients[0], tuple(range(x.ndim - 1))
+    x, scale, bias, slope, mean, inverse = saved
+    dz = gradients[0]
+
+    axes = tuple(range(x.ndim - 1))
+    dy, d_slope = dz, None
+    if slope is not None:  # y is made again: that is cheaper than to keep it
+        y = _affine(x, scale, bias, mean, inverse)
+        dy = jnp.where(y >= 0, dz, dz * _spread(slope, x))
+        # The barrier writes both out, for XLA:CPU sums a fused `where` three times slower.
+        dy, products = lax.optimization_barrier((dy, jnp.where(y >= 0, 0, dz * y)))
+        d_slope = jnp.sum(products, axes)
     d_bias = jnp.sum(dy, axes)
-    d_scale = jnp.sum(dy * (x - _wide(mean, x)), axes) * inverse
+    d_scale = jnp.sum(dy * (x - _spread(mean, x)), axes)
+    d_scale = d_scale * inverse
     rows = x.size // x.shape[-1]
     mean_bias, mean_scale = _mean((d_bias / rows, d_scale / rows), axis_name)
     # dx = scale / sigma (dy - mean(dy) - x_hat mean(dy x_hat)), gathered into two factors of x.
     factor = scale * inverse
-    slope = -factor * inverse * mean_scale
-    offset = -factor * mean_bias - slope * mean
-    dx = dy * _wide(factor, x) + x * _wide(slope, x) + _wide(offset, x)
-    return dx, d_scale, d_bias
+    steepness = -factor * inverse * mean_scale
+    offset = -factor * mean_bias - steepness * mean
+    dx = dy * _spread(factor, x) + x * _spread(steepness, x) + _spread(offset, x)
+    return dx, d_scale, d_bias, d_slope
 
 
 _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
@@ -114,8 +129,8 @@ class PReLU(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
-        return jnp.where(x >= 0, x, x * _wide(slope, x).astype(x.dtype))
+        slope = self.param("slope", _INITIAL_SLOPE, (x.shape[-1],))
+        return _prelu(x, slope.astype(x.dtype))
 
 
 class Conv(nn.Module):
@@ -145,9 +160,17 @@ class Conv(nn.Module):
         shape = (self.size, self.size, inputs, self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         x = x.astype(self.dtype)
+        if self.size == 1 and not self.depthwise and pad == 0:
+            return _pointwise(x, kernel[0, 0], self.stride)
         if self.depthwise and compilation.tuned_gradients():
             return _depthwise(x, kernel, self.stride, pad)
         return _convolve(x, kernel, self.stride, pad)
+
+
+def _pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """A 1x1 convolution as one matrix product, which spares its gradients the transposes."""
+    x = x[:, ::stride, ::stride]
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Array:
@@ -180,10 +203,10 @@ def _pad(x: jax.Array, low: int, high: int, inner: int = 0) -> jax.Array:
 def _depthwise(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Array:
     """A depthwise convolution as a sum of shifted slices, which XLA:CPU fuses into one pass."""
     size = kernel.shape[0]
-    out = tuple((n + 2 * pad - size) // stride + 1 for n in x.shape[1:3])
+    height, width = ((n + 2 * pad - size) // stride + 1 for n in x.shape[1:3])
+    slices = _shifted(_pad(x, pad, pad), stride, size, (height, width))
     flat = kernel.reshape(size * size, -1)
-    slices = _shifted(_pad(x, pad, pad), stride, size, (out[0], out[1]))
-    return functools.reduce(jnp.add, (s * _wide(w, s) for s, w in zip(slices, flat, strict=True)))
+    return functools.reduce(jnp.add, (s * _spread(w, s) for s, w in zip(slices, flat, strict=True)))
 
 
 def _depthwise_forward(x, kernel, stride, pad):
@@ -199,12 +222,18 @@ def _depthwise_backward(stride, pad, saved, dy):
     rest = x.shape[1] + 2 * pad - size - (dy.shape[1] - 1) * stride  # columns no kernel met
     dx = _depthwise(_pad(spread, low, low + rest), kernel[::-1, ::-1], 1, 0)
 
-    # d kernel, summed image by image: one expression over the batch would write every product.
+    # d kernel, image by image. Every `group` rows of products are added up in one fused pass, so
+    # that little is left for the reduction, before which XLA:CPU writes its operand out.
+    height = dy.shape[1]
+    group = max(n for n in range(1, 9) if height % n == 0)
+
     def add(total, pair):
         image, gradient = pair
-        slices = _shifted(_pad(image[None], pad, pad), stride, size, dy.shape[1:3])
-        products = [jnp.sum(s[0] * gradient, (0, 1), dtype=jnp.float32) for s in slices]
-        return total + jnp.stack(products), None
+        gradient = gradient.astype(jnp.float32)
+        padded = _pad(image[None], pad, pad).astype(jnp.float32)
+        slices = [s[0] for s in _shifted(padded, stride, size, dy.shape[1:3])]
+        products = [sum(s[n::group] * gradient[n::group] for n in range(group)) for s in slices]
+        return total + jnp.stack([jnp.sum(p, (0, 1)) for p in products]), None
 
     zeros = jnp.zeros((size * size, kernel.shape[-1]), jnp.float32)
     total, _ = lax.scan(add, zeros, (x, dy))

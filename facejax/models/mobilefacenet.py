@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from facejax.models.layers import BatchNorm, Conv, PReLU
+from facejax.models.layers import BatchNorm, Conv
 
 # expansion, channels, repeats, stride of the first
 BOTTLENECKS = (
@@ -47,17 +47,17 @@ class MobileFaceNet(nn.Module):
         def wide(channels: int) -> int:
             return max(8, round(channels * self.width))
 
-        x = PReLU()(norm()(conv(wide(64), stride=2)(images), train))
-        x = PReLU()(norm()(conv(wide(64), depthwise=True)(x), train))
+        x = norm(prelu=True)(conv(wide(64), stride=2)(images), train)
+        x = norm(prelu=True)(conv(wide(64), depthwise=True)(x), train)
         for expansion, channels, repeats, first_stride in BOTTLENECKS:
             for repeat in range(repeats):
                 stride = first_stride if repeat == 0 else 1
                 inner = x.shape[-1] * expansion
-                y = PReLU()(norm()(conv(inner, size=1)(x), train))
-                y = PReLU()(norm()(conv(inner, stride=stride, depthwise=True)(y), train))
+                y = norm(prelu=True)(conv(inner, size=1)(x), train)
+                y = norm(prelu=True)(conv(inner, stride=stride, depthwise=True)(y), train)
                 y = norm()(conv(wide(channels), size=1)(y), train)
                 x = x + y if stride == 1 and x.shape[-1] == y.shape[-1] else y
-        x = PReLU()(norm()(conv(wide(512), size=1)(x), train))
+        x = norm(prelu=True)(conv(wide(512), size=1)(x), train)
         # The global depthwise convolution: a weighted mean of what is left, weights a channel.
         height, columns, channels = x.shape[1:]
         kernel = self.param(
