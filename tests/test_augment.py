@@ -16,7 +16,9 @@ from facejax.data.augment import (
     normalize,
 )
 
-EVERYTHING: dict[str, Any] = dict(flip=0.5, crop=0.5, photometric=0.5, low_resolution=0.5, erasing=0.5, shift=2)
+EVERYTHING: dict[str, Any] = dict(
+    flip=0.5, crop=0.5, photometric=0.5, low_resolution=0.5, erasing=0.5, shift=2
+)
 
 
 @pytest.fixture

@@ -36,13 +36,9 @@ _BATCH = 32  # images a call of the renderer; the arrays of more fall out of the
 
 def _blend(image: jax.Array, layers: list[Layer]) -> jax.Array:
     """Layers laid over an image [3, S, S], the first one undermost."""
-    colours = jnp.stack([colour for colour, _ in layers])
-    opacities = jnp.stack([opacity for _, opacity in layers])
-
-    def lay(i, image):
-        return image + (colours[i][:, None, None] - image) * opacities[i][None]
-
-    return jax.lax.fori_loop(0, len(layers), lay, image)
+    for colour, opacity in layers:
+        image = image + (colour[:, None, None] - image) * opacity[None]
+    return image
 
 
 def _plain(colour: jax.Array, like: jax.Array) -> jax.Array:
