@@ -1,7 +1,10 @@
 """Save and restore: bitwise on the same devices, by global shape on any number of them."""
 
+import functools
+
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -24,8 +27,9 @@ def batch(number):
     }
 
 
-def pieces(devices, loss="arcface", *, random=False):
-    """(a fresh state, a compiled step) with dropout and augmentation drawn from the step's key."""
+@functools.cache
+def pieces(devices, loss="softmax", *, random=False):
+    """(a fresh state on the host, a compiled step); `random` turns on dropout and augmentation."""
     network = toy.network(step.AXIS, dropout=0.2 if random else 0.0)
     objective = objectives.objective(loss)
     tx = optimizer.optimizer("sgd", optax.constant_schedule(0.1), weight_decay=1e-3)
@@ -39,7 +43,8 @@ def pieces(devices, loss="arcface", *, random=False):
         num_classes=CLASSES,
     )
     chosen = jax.devices()[:devices]
-    return fresh, step.build_step(body, fresh, batch(0), parallel="pmap", devices=chosen)
+    stepper = step.build_step(body, fresh, batch(0), parallel="pmap", devices=chosen)
+    return jax.tree.map(np.array, fresh), stepper
 
 
 def advance(stepper, current, numbers):
@@ -61,6 +66,7 @@ def target(fresh, devices):
 
 
 def saved(directory, current):
+    current = jax.tree.map(jnp.asarray, current)
     manager = checkpoint.open_directory(directory)
     checkpoint.save(manager, current, FACTS)
     manager.wait_until_finished()
@@ -71,8 +77,8 @@ def saved(directory, current):
 def test_resumed_is_uninterrupted_to_the_bit(tmp_path, devices):
     fresh, stepper = pieces(devices, random=True)
     shapes = target(fresh, devices)
-    whole, losses = advance(stepper, jax.tree.map(np.asarray, fresh), range(4))
-    half, _ = advance(stepper, jax.tree.map(np.asarray, fresh), range(2))
+    whole, losses = advance(stepper, fresh, range(4))
+    half, _ = advance(stepper, fresh, range(2))
     manager = saved(tmp_path / "c", half)
     restored = checkpoint.restore(manager, 2, shapes, FACTS)
     resumed, later = advance(stepper, restored, range(2, 4))
@@ -80,14 +86,13 @@ def test_resumed_is_uninterrupted_to_the_bit(tmp_path, devices):
     assert later == losses[2:]
 
 
-@pytest.mark.parametrize("loss", ["arcface", "softmax"])
-def test_four_devices_restore_on_any_number(tmp_path, loss):
-    fresh, stepper = pieces(4, loss)
+def test_four_devices_restore_on_any_number(tmp_path):
+    fresh, stepper = pieces(4)
     half, _ = advance(stepper, fresh, range(2))
     manager = saved(tmp_path / "c", half)
     whole, expected = advance(stepper, half, range(2, 4))
     for devices in (1, 2, 4, 8):
-        other, other_stepper = pieces(devices, loss)
+        other, other_stepper = pieces(devices)
         restored = checkpoint.restore(manager, 2, target(other, devices), FACTS)
         momentum = [
             leaf
@@ -128,11 +133,11 @@ def test_another_network_loss_or_number_of_classes_is_refused(tmp_path):
     for change in ({"architecture": {"name": "other"}}, {"num_classes": CLASSES + 1}):
         with pytest.raises(UserError, match="give the config it was trained with"):
             checkpoint.restore(manager, 0, shapes, {**FACTS, **change})
-    softmax, _ = pieces(1, "softmax")
-    with pytest.raises(UserError, match="head/bias"):
-        checkpoint.restore(manager, 0, target(softmax, 1), FACTS)
-    manager = saved(tmp_path / "d", softmax)
+    arcface, _ = pieces(1, "arcface")
     with pytest.raises(UserError, match=r"head/bias.*which this run has not"):
+        checkpoint.restore(manager, 0, target(arcface, 1), FACTS)
+    manager = saved(tmp_path / "d", arcface)
+    with pytest.raises(UserError, match="head/bias of shape None"):
         checkpoint.restore(manager, 0, shapes, FACTS)
 
 
@@ -152,6 +157,8 @@ def test_only_the_newest_are_kept(tmp_path):
     fresh, _ = pieces(1)
     manager = checkpoint.open_directory(tmp_path / "c", keep=2)
     for number in range(4):
-        checkpoint.save(manager, fresh.replace(step=np.int32(number)), FACTS)
+        checkpoint.save(
+            manager, jax.tree.map(jnp.asarray, fresh.replace(step=np.int32(number))), FACTS
+        )
     manager.wait_until_finished()
     assert sorted(manager.all_steps()) == [2, 3]

@@ -186,6 +186,7 @@ def test_decay_leaves_batchnorm_prelu_and_biases_alone():
 
 @pytest.mark.parametrize("parallel", WAYS)
 def test_the_step_is_traced_once(parallel):
+    chex.clear_trace_counter()  # it goes by the function's name
     run(parallel, 8, traces=1)
 
 
