@@ -49,7 +49,7 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[jax.stages.
     program = jax.jit(function, donate_argnums=0) if function.__name__ == "step" else function
     program = compilation.compile_for(program, *arguments)
     seconds = time.perf_counter() - start
-    memory = program.memory_analysis()
+    memory: Any = program.memory_analysis()
     parts = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
     peak = (sum(parts) - memory.alias_size_in_bytes) / 2**20
     return program, f"compiled in {seconds:.1f} s, {peak:.0f} MiB of arrays at most"

@@ -7,6 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
+
+from facejax.errors import UserError
 
 # XLA:CPU hands convolutions to a library that runs them on one thread; without them in this list
 # they go to Eigen's threads, two to four times faster.
@@ -62,9 +65,22 @@ def enable_cache(directory: str | pathlib.Path) -> None:
 
     Args:
       directory: made where it is missing; empty leaves the cache as it is.
+
+    Raises:
+      UserError: if it can't be made.
     """
     if not str(directory):
         return
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(directory).expanduser()))
+    path = pathlib.Path(directory).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"can't make the compilation cache {path} ({error.strerror}); give another folder, or "
+            "an empty name for none"
+        ) from error
+    jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # JAX decides at the first compilation whether there is a cache: let it decide again.
+    compilation_cache.reset_cache()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from facejax import compilation
+from facejax.errors import UserError
 
 
 def test_options_are_for_the_cpu_only(monkeypatch):
@@ -56,10 +57,22 @@ def test_programs_get_the_options(monkeypatch, kind):
         compilation.jit(step)(x.reshape(4, 3, 8, 8))
 
 
-def test_the_cache_is_written(tmp_path):
+def test_the_cache_is_written_and_read(tmp_path):
+    """Even where something was compiled before; a second process adds nothing to it."""
     program = (
-        "import sys, jax.numpy as jnp; from facejax import compilation;"
-        "compilation.enable_cache(sys.argv[1]); compilation.jit(lambda x: x * 2)(jnp.ones(3))"
+        "import sys, jax, jax.numpy as jnp; from facejax import compilation;"
+        "jax.jit(lambda x: x + 1)(jnp.ones(3)); compilation.enable_cache(sys.argv[1]);"
+        "compilation.jit(lambda x: x * 2)(jnp.ones(3))"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "cache")], check=True)
-    assert any((tmp_path / "cache").iterdir())
+    found = []
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / "cache")], check=True)
+        found.append({path.name for path in (tmp_path / "cache").glob("*-cache")})
+    assert found[0]
+    assert found[0] == found[1]
+
+
+def test_a_cache_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="can't make the compilation cache"):
+        compilation.enable_cache(tmp_path / "file")

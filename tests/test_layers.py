@@ -1,5 +1,7 @@
 """The layers are Flax's own in value and gradient, on one device and synchronised over several."""
 
+from typing import Any
+
 import chex
 import flax.linen as nn
 import jax
@@ -10,6 +12,11 @@ from jax import lax
 
 from facejax import compilation
 from facejax.models import layers
+
+
+def value(module: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
+    result: Any = module.apply(variables, x)
+    return result
 
 
 def draw(*shape, seed=0, dtype=np.float32):
@@ -178,8 +185,8 @@ def test_conv_is_flax(form, size, side, stride, depthwise):
     )
     variables = ours.init(jax.random.key(0), x)
     chex.assert_trees_all_equal_shapes(variables, flax.init(jax.random.key(0), x))
-    y, pull = jax.vjp(lambda v, x: ours.apply(v, x), variables, x)
-    expected, flax_pull = jax.vjp(lambda v, x: flax.apply(v, x), variables, x)
+    y, pull = jax.vjp(lambda v, x: value(ours, v, x), variables, x)
+    expected, flax_pull = jax.vjp(lambda v, x: value(flax, v, x), variables, x)
     np.testing.assert_allclose(y, expected, atol=1e-5)
     cotangent = jnp.asarray(draw(*y.shape, seed=7))
     chex.assert_trees_all_close(pull(cotangent), flax_pull(cotangent), atol=1e-3, rtol=1e-4)
@@ -192,21 +199,21 @@ def test_conv_in_bfloat16(form, depthwise):
     low = layers.Conv(4, depthwise=depthwise, dtype=jnp.bfloat16)
     variables = low.init(jax.random.key(0), x)
     assert variables["params"]["kernel"].dtype == jnp.float32
-    y = low.apply(variables, x)
+    y = value(low, variables, x)
     assert y.dtype == jnp.bfloat16
-    full = layers.Conv(4, depthwise=depthwise).apply(variables, x)
+    full = value(layers.Conv(4, depthwise=depthwise), variables, x)
     np.testing.assert_allclose(y.astype(jnp.float32), full, atol=0.1)
-    slope = jax.grad(lambda v: low.apply(v, x).astype(jnp.float32).sum())(variables)
+    slope = jax.grad(lambda v: value(low, v, x).astype(jnp.float32).sum())(variables)
     assert slope["params"]["kernel"].dtype == jnp.float32
 
 
 def test_prelu_is_a_loop():
     x = draw(5, 3)
     slopes = np.array([0.1, 0.25, 2.0], np.float32)
-    got = layers.PReLU().apply({"params": {"slope": jnp.asarray(slopes)}}, jnp.asarray(x))
+    got = value(layers.PReLU(), {"params": {"slope": jnp.asarray(slopes)}}, jnp.asarray(x))
     for i, j in np.ndindex(x.shape):
-        value = x[i, j] if x[i, j] > 0 else slopes[j] * x[i, j]
-        np.testing.assert_allclose(got[i, j], value, rtol=1e-6)
+        expected = x[i, j] if x[i, j] > 0 else slopes[j] * x[i, j]
+        np.testing.assert_allclose(got[i, j], expected, rtol=1e-6)
     fresh = layers.PReLU().init(jax.random.key(0), jnp.asarray(x))
     np.testing.assert_array_equal(fresh["params"]["slope"], np.full(3, 0.25))
 

@@ -1,5 +1,7 @@
 """The networks: published parameter counts, shapes, types, statistics, dropout."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -41,34 +43,41 @@ def test_iresnet200_is_deeper():
     assert count("iresnet200") > count("iresnet100")
 
 
-def small(name, **keywords):
-    network = models.network(name, width=0.125, embedding_size=12, **keywords)
+@functools.cache
+def initial(name):
+    """Variables and images to share between tests; neither dtype nor dropout changes them."""
+    network = models.network(name, width=0.125, embedding_size=12)
     images = jax.random.uniform(jax.random.key(1), (3, 32, 32, 3), minval=-1, maxval=1)
-    return network, jax.jit(network.init)(jax.random.key(0), images), images
+    return jax.jit(network.init)(jax.random.key(0), images), images
+
+
+def small(name, **keywords):
+    return models.network(name, width=0.125, embedding_size=12, **keywords), *initial(name)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["iresnet10", "mobilefacenet"])
 def test_embeddings(name, dtype):
     network, variables, images = small(name, dtype=dtype)
-    chex.assert_trees_all_equal_dtypes(
-        variables, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), variables)
-    )
+    fresh = jax.eval_shape(network.init, jax.random.key(0), images)
+    chex.assert_trees_all_equal_shapes_and_dtypes(fresh, variables)
+    assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {jnp.dtype("float32")}
     embeddings, stats = jax.jit(lambda v, x: network.apply(v, x, train=True))(variables, images)
     chex.assert_shape(embeddings, (3, 12))
     chex.assert_type(embeddings, jnp.float32)
     chex.assert_trees_all_equal_structs(stats, variables["batch_stats"])
     changed = jax.tree.map(lambda a, b: bool((a != b).any()), stats, variables["batch_stats"])
     assert all(jax.tree.leaves(changed))
-    _, same = network.apply(variables, images, train=False)
+    _, same = jax.jit(lambda v, x: network.apply(v, x, train=False))(variables, images)
     chex.assert_trees_all_equal(same, variables["batch_stats"])
 
 
 @pytest.mark.parametrize("name", ["iresnet10", "mobilefacenet"])
 def test_evaluation_takes_each_image_by_itself(name):
     network, variables, images = small(name)
-    together = network.apply(variables, images, train=False)[0]
-    alone = [network.apply(variables, image[None], train=False)[0][0] for image in images]
+    embed = jax.jit(lambda images: network.apply(variables, images, train=False)[0])
+    together = embed(images)
+    alone = [embed(image[None])[0] for image in images]
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-4)
 
 
