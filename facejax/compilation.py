@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.compilation_cache import compilation_cache
 
 from facejax.errors import UserError
 
@@ -82,5 +81,3 @@ def enable_cache(directory: str | pathlib.Path) -> None:
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # JAX decides at the first compilation whether there is a cache: let it decide again.
-    compilation_cache.reset_cache()
