@@ -44,11 +44,16 @@ def main(_) -> None:
     # --- The work directory, and what is in it already -------------------------------------------
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
-    if workdir.exists() and not workdir.is_dir():
+    if workdir.is_file():
         raise UserError(f"the workdir {workdir} is a file; give a folder with --workdir")
     metrics_path = workdir / "metrics.jsonl"
     checkpoints = checkpoint.open_directory(workdir / "checkpoints", keep=config.checkpoint.keep)
     start = checkpoints.latest_step() or 0
+
+    # --- Network and loss: what is set up wrongly stops here, before any data is read ------------
+    network = models.network(**setup.network(config), axis_name=step.AXIS)
+    objective = setup.objective(config)
+    augmentation = setup.augmentation(config)
 
     # --- Data ------------------------------------------------------------------------------------
     source = setup.training_source(config)
@@ -60,9 +65,7 @@ def main(_) -> None:
         f"{config.batch_size} on {len(devices)} {devices[0].device_kind} device(s)"
     )
 
-    # --- Network, loss, optimizer and state ------------------------------------------------------
-    network = models.network(**setup.network(config), axis_name=step.AXIS)
-    objective = setup.objective(config)
+    # --- Optimizer and state ---------------------------------------------------------------------
     rate = optimizer.learning_rate(steps=steps, **setup.schedule(config))
     tx = optimizer.optimizer(
         config.optimizer.name,
@@ -99,8 +102,8 @@ def main(_) -> None:
         loop.forget_after(metrics_path, start)
         print(f"going on from step {start} of {workdir}")
     else:
+        loop.make_directory(workdir)
         current = compilation.jit(create)(jax.random.key(config.seed))
-        workdir.mkdir(parents=True, exist_ok=True)
         metrics_path.unlink(missing_ok=True)
     if start >= steps:
         print(f"the run in {workdir} is complete: {start} steps; more --config.steps go on from it")
@@ -113,7 +116,7 @@ def main(_) -> None:
         network,
         objective,
         tx,
-        setup.augmentation(config),
+        augmentation,
         key=jax.random.key(config.seed + 1),
         num_classes=source.num_classes,
         accumulate=config.optimizer.accumulate,

@@ -89,6 +89,20 @@ class Progress:
         self.bar.close()
 
 
+def make_directory(directory: pathlib.Path) -> None:
+    """Makes a work directory.
+
+    Raises:
+      UserError: if it can't be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"can't make the workdir {directory} ({error.strerror}); give another with --workdir"
+        ) from error
+
+
 def write_line(path: pathlib.Path, record: dict[str, Any]) -> None:
     """Appends a JSON line."""
     with path.open("a") as file:
