@@ -160,17 +160,12 @@ class Conv(nn.Module):
         shape = (self.size, self.size, inputs, self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         x = x.astype(self.dtype)
-        if self.size == 1 and not self.depthwise and pad == 0:
-            return _pointwise(x, kernel[0, 0], self.stride)
-        if self.depthwise and compilation.tuned_gradients():
-            return _depthwise(x, kernel, self.stride, pad)
+        if compilation.tuned_gradients():
+            if self.depthwise:
+                return _depthwise(x, kernel, self.stride, pad)
+            if self.size == 1 and pad == 0:
+                return _pointwise(x[:, :: self.stride, :: self.stride], kernel)
         return _convolve(x, kernel, self.stride, pad)
-
-
-def _pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """A 1x1 convolution as one matrix product, which spares its gradients the transposes."""
-    x = x[:, ::stride, ::stride]
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Array:
@@ -182,6 +177,26 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Arr
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1] // kernel.shape[2],
     )
+
+
+@jax.custom_vjp
+def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 1x1 convolution whose gradients are matrix products, without XLA:CPU's transposes."""
+    return _convolve(x, kernel, 1, 0)
+
+
+def _pointwise_forward(x, kernel):
+    return _convolve(x, kernel, 1, 0), (x, kernel)
+
+
+def _pointwise_backward(saved, dy):
+    x, kernel = saved
+    rows = dy.reshape(-1, dy.shape[-1])
+    dx = (rows @ kernel[0, 0].T).reshape(x.shape)
+    return dx, (x.reshape(-1, x.shape[-1]).T @ rows).reshape(kernel.shape)
+
+
+_pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 
 def _shifted(x: jax.Array, stride: int, size: int, out: tuple[int, int]) -> list[jax.Array]:
