@@ -46,8 +46,7 @@ def peak_rss() -> float:
 def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[jax.stages.Compiled, str]:
     """The program, and a line on its compile time and memory."""
     start = time.perf_counter()
-    program = jax.jit(function, donate_argnums=0) if function.__name__ == "step" else function
-    program = compilation.compile_for(program, *arguments)
+    program = compilation.compile_for(function, *arguments)
     seconds = time.perf_counter() - start
     memory: Any = program.memory_analysis()
     parts = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
@@ -81,12 +80,12 @@ def jax_runners(images: jax.Array, labels: jax.Array) -> dict[str, Callable[[], 
     def infer(variables, images):
         return network.apply(variables, images, train=False)[0]
 
-    # On the device a fresh copy for inference: the step takes the state's memory.
+    # Inference has a copy of the variables, for the step takes the state's memory.
     state = compilation.jit(init)(jax.random.key(0))
     variables = jax.tree.map(jnp.copy, {"params": state[0]["backbone"], "batch_stats": state[1]})
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     print(f"{NETWORK.value}: {count / 1e6:.3f} M parameters")
-    run_step, about_step = compiled(step, state, images, labels)
+    run_step, about_step = compiled(jax.jit(step, donate_argnums=0), state, images, labels)
     run_infer, about_infer = compiled(infer, variables, images)
     print(f"training step: {about_step}\ninference: {about_infer}")
     holder = [state]

@@ -3,7 +3,6 @@
 Needs the extra `bench`. Nothing but `benchmarks/step.py --torch` imports this.
 """
 
-import statistics
 from collections.abc import Callable
 
 import numpy as np
@@ -148,8 +147,3 @@ def runners(
 def versions() -> str:
     """For the report."""
     return f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
-
-
-def better(times: dict[str, list[float]]) -> str:
-    """The memory format with the smaller median."""
-    return min(times, key=lambda name: statistics.median(times[name]))
