@@ -179,10 +179,10 @@ def draw_nuisance(key: jax.Array, severity: jax.Array) -> Nuisance:
     return Nuisance(
         yaw=0.8 * pose[0],
         pitch=0.4 * pose[1],
-        roll=0.35 * pose[2],
-        scale=0.72 * jnp.exp(0.2 * pose[3]),
-        shift_x=0.16 * pose[4],
-        shift_y=0.16 * pose[5],
+        roll=0.2 * pose[2],  # the last four small: what aligning a photograph leaves
+        scale=0.72 * jnp.exp(0.12 * pose[3]),
+        shift_x=0.08 * pose[4],
+        shift_y=0.08 * pose[5],
         light_x=0.15 + 1.2 * light[0],
         light_y=0.35 + 0.8 * light[1],
         ambient=0.5 + 0.25 * light[2],
