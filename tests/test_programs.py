@@ -114,6 +114,7 @@ def test_a_run_cut_short_ends_with_the_same_bits(trained, tmp_path):
     assert steps == sorted(steps)
 
 
+@pytest.mark.slow
 def test_more_steps_go_on_on_other_devices(trained, tmp_path):
     cwd, _ = trained
     shutil.copytree(cwd / "run", tmp_path / "run")
@@ -152,6 +153,7 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_a_folder_of_people_trains_and_verifies(trained, folder, tmp_path):
     shutil.copytree(folder, tmp_path / "x")
     arguments = [
