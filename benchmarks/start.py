@@ -1,4 +1,4 @@
-"""How long `train.py` takes to its first step: with an empty compilation cache, and again.
+"""How long `train.py` takes to its first step: with empty caches, and again.
 
 python benchmarks/start.py
 """
@@ -23,7 +23,8 @@ def seconds_to_first_step(folder: pathlib.Path, workdir: str) -> float:
             sys.executable,
             str(ROOT / "train.py"),
             "--config.steps=1",
-            f"--config.compilation_cache={folder / 'cache'}",
+            f"--config.compilation_cache={folder / 'programs'}",
+            f"--config.data.cache={folder / 'faces'}",
             f"--workdir={folder / workdir}",
         ],
         capture_output=True,

@@ -17,7 +17,7 @@ def define_config(default: str) -> flags.FlagHolder:
     """The flag --config=FILE.py, whose `get_config()` gives the config; stops on a bad field."""
     try:
         return config_flags.DEFINE_config_file("config", default)
-    except (*_FIELD_ERRORS, flags.Error) as error:  # it reads the command line right away
+    except Exception as error:  # it loads the file and reads the command line right away
         _stop_on_field(error, sys.argv)
 
 

@@ -137,3 +137,19 @@ def test_wrong_arguments(wrong, message):
     right = dict(identities=1, images_per_identity=1, image_size=SIZE, seed=0)
     with pytest.raises(ValueError, match=message):
         SyntheticFaces(**{**right, **wrong})
+
+
+def test_what_was_rendered_is_kept(tmp_path, monkeypatch):
+    arguments = dict(identities=2, images_per_identity=2, image_size=32, seed=3)
+    fresh = SyntheticFaces(**arguments)
+    first = SyntheticFaces(**arguments, cache=tmp_path / "kept")
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(SyntheticFaces, "_render", None)  # nothing is rendered again
+        again = SyntheticFaces(**arguments, cache=tmp_path / "kept")
+        with pytest.raises(TypeError):
+            SyntheticFaces(**{**arguments, "seed": 4}, cache=tmp_path / "kept")
+    for faces in (first, again):
+        np.testing.assert_array_equal(faces.images, fresh.images)
+        np.testing.assert_array_equal(faces.severity, fresh.severity)
+        np.testing.assert_array_equal(faces.labels, fresh.labels)

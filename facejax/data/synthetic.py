@@ -5,12 +5,17 @@ what claims to know about an image's quality can be checked against the truth.
 """
 
 import functools
+import hashlib
+import os
+import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from facejax.compilation import jit
+from facejax.data import face_model, face_paint, face_shape
 from facejax.data.face_model import Identity, Nuisance, draw_identity, draw_nuisance
 from facejax.data.face_paint import (
     Layer,
@@ -131,11 +136,20 @@ def _photographer(image_size: int):
     return jit(jax.vmap(photograph, in_axes=(None, 0, 0)))
 
 
+def _fingerprint(arguments: tuple[int, ...]) -> str:
+    """Of what is rendered, the renderer itself included."""
+    digest = hashlib.sha256(repr((arguments, jax.__version__)).encode())
+    for module in (face_model, face_paint, face_shape, sys.modules[__name__]):
+        digest.update(pathlib.Path(module.__file__ or "").read_bytes())
+    return digest.hexdigest()[:16]
+
+
 class SyntheticFaces:
     """A source of synthetic faces, rendered at construction and held in memory.
 
     Image `j` of person `k`, counted from person 0 of the seed, is bitwise the same whatever
-    slice of the people it is rendered with; disjoint ranges of people share nobody. Severity is
+    slice of the people it is rendered with; disjoint ranges of people share nobody. `cache` is a
+    folder where what was rendered is kept for the next time. Severity is
     uniform in [0, 1]; see `draw_nuisance`. `source[i]` is `{"image", "label", "severity"}`.
 
     Attributes:
@@ -158,6 +172,7 @@ class SyntheticFaces:
         image_size: int,
         seed: int,
         first_identity: int = 0,
+        cache: str | os.PathLike[str] | None = None,
     ):
         if identities < 1 or images_per_identity < 1:
             raise ValueError(
@@ -171,8 +186,28 @@ class SyntheticFaces:
         count = identities * images_per_identity
         self.num_classes = identities
         self.labels = np.repeat(np.arange(identities, dtype=np.int32), images_per_identity)
+        kept_at = None
+        if cache is not None:
+            arguments = (identities, images_per_identity, image_size, seed, first_identity)
+            kept_at = pathlib.Path(cache) / f"synthetic-{_fingerprint(arguments)}.npz"
+            if kept_at.exists():
+                with np.load(kept_at) as kept:
+                    self.images, self.severity = kept["images"], kept["severity"]
+                return
         self.images = np.empty((count, image_size, image_size, 3), np.uint8)
         self.severity = np.empty((count,), np.float32)
+        self._render(first_identity, images_per_identity, image_size, seed)
+        if kept_at is not None:
+            kept_at.parent.mkdir(parents=True, exist_ok=True)
+            # Renamed when whole, so that a run that is killed leaves nothing that counts.
+            partial = kept_at.with_suffix(f".{os.getpid()}.npz")
+            np.savez(partial, images=self.images, severity=self.severity)
+            partial.rename(kept_at)
+
+    def _render(
+        self, first_identity: int, images_per_identity: int, image_size: int, seed: int
+    ) -> None:
+        count = len(self.labels)
         photograph = _photographer(image_size)
         for start in range(0, count, _BATCH):
             # The last batch is filled up: every batch runs the one compiled program.

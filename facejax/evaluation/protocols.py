@@ -49,6 +49,7 @@ def synthetic(
     seed: int,
     first_identity: int,
     pairs: int,
+    cache: str | Path | None = None,
 ) -> Protocol:
     """Balanced pairs of rendered faces; see `facejax.data.SyntheticFaces`."""
     faces = SyntheticFaces(
@@ -57,6 +58,7 @@ def synthetic(
         image_size=image_size,
         seed=seed,
         first_identity=first_identity,
+        cache=cache,
     )
     drawn = synthetic_pairs(faces.labels, pairs=pairs, seed=seed)
     name = f"{identities} unseen synthetic identities"

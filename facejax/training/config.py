@@ -14,7 +14,7 @@ class Data:
 
     kind: str = "synthetic"  # synthetic (rendered), folder (of identities) or dataset (built)
     path: str = ""  # the folder of identities, or the dataset's directory
-    cache: str = "~/.cache/facejax/datasets"  # where a folder's array_record dataset is built
+    cache: str = "~/.cache/facejax/datasets"  # datasets built, faces rendered
     image_size: int = 112  # height and width the network sees
     threads: int | None = None  # decoding threads; None: from the core count
     identities: int = 400  # synthetic: how many people

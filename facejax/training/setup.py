@@ -48,6 +48,7 @@ def training_source(config: Config) -> data.Source:
             images_per_identity=chosen.images_per_identity,
             image_size=chosen.image_size,
             seed=config.seed,
+            cache=Path(chosen.cache).expanduser(),
         )
     if chosen.kind not in ("folder", "dataset"):
         raise UserError(f"config.data.kind is {chosen.kind!r}; choose synthetic, folder or dataset")
@@ -88,6 +89,7 @@ def protocol(config: Config) -> evaluation.Protocol | None:
         seed=config.seed,
         first_identity=config.data.identities,  # those behind the ones in training
         pairs=chosen.synthetic_pairs,
+        cache=Path(config.data.cache).expanduser(),
     )
 
 
