@@ -10,7 +10,7 @@ from ml_collections import config_flags
 from facejax.errors import UserError
 
 # What config_flags and the config files that it loads raise on a field that is not there.
-_FIELD_ERRORS = (KeyError, AttributeError, TypeError, ValueError, IndexError)
+_FIELD_ERRORS = (KeyError, AttributeError, TypeError, ValueError, IndexError, OSError)
 
 
 def define_config(default: str) -> flags.FlagHolder:

@@ -211,12 +211,16 @@ def refused(name, *arguments, cwd, naming, devices=1):
         (["--config.data.kind=folder"], ["data.path"]),
         (["--config.data.kind=folder", "--config.data.path=none"], ["none"]),
         (["train"], ["train", "--config.seed"]),
+        (["--config.augment.flip=2"], ["config.augment", "flip"]),
+        (["--config.data.image_size=50"], ["config.data", "image_size 50"]),
     ],
 )
 def test_train_refuses_bad_fields(tmp_path, arguments, naming):
     everything = [*arguments, *SMALL, "--workdir=run"]  # --config must come before its fields
-    if "--config.batch_size" in arguments[0]:
-        everything = [*SMALL, *arguments]
+    if any(
+        given.startswith(arguments[0].partition("=")[0] + "=") for given in SMALL
+    ):  # the last wins
+        everything = [*SMALL, "--workdir=run", *arguments]
     refused("train.py", *everything, cwd=tmp_path, naming=naming, devices=2)
 
 

@@ -1,7 +1,8 @@
 """From a `Config` to the arguments of the library, which never sees one."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,14 @@ def training_source(config: Config) -> data.Source:
     """
     chosen = config.data
     if chosen.kind == "synthetic":
-        return data.SyntheticFaces(
-            identities=chosen.identities,
-            images_per_identity=chosen.images_per_identity,
-            image_size=chosen.image_size,
-            seed=config.seed,
-            cache=Path(chosen.cache).expanduser(),
-        )
+        with _named("data"):
+            return data.SyntheticFaces(
+                identities=chosen.identities,
+                images_per_identity=chosen.images_per_identity,
+                image_size=chosen.image_size,
+                seed=config.seed,
+                cache=Path(chosen.cache).expanduser(),
+            )
     if chosen.kind not in ("folder", "dataset"):
         raise UserError(f"config.data.kind is {chosen.kind!r}; choose synthetic, folder or dataset")
     if not chosen.path:
@@ -82,15 +84,16 @@ def protocol(config: Config) -> evaluation.Protocol | None:
         )
     if config.data.kind != "synthetic":
         return None
-    return evaluation.synthetic(
-        identities=chosen.identities,
-        images_per_identity=chosen.images_per_identity,
-        image_size=size,
-        seed=config.seed,
-        first_identity=config.data.identities,  # those behind the ones in training
-        pairs=chosen.synthetic_pairs,
-        cache=Path(config.data.cache).expanduser(),
-    )
+    with _named("evaluation"):
+        return evaluation.synthetic(
+            identities=chosen.identities,
+            images_per_identity=chosen.images_per_identity,
+            image_size=size,
+            seed=config.seed,
+            first_identity=config.data.identities,  # those behind the ones in training
+            pairs=chosen.synthetic_pairs,
+            cache=Path(config.data.cache).expanduser(),
+        )
 
 
 def network(config: Config) -> dict[str, Any]:
@@ -140,8 +143,15 @@ def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
         erasing=chosen.erasing,
     )
     example = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, 3), "uint8")
-    try:
+    with _named("augment"):
         jax.eval_shape(augment, jax.random.key(0), example)
-    except (ValueError, IndexError) as error:
-        raise UserError(f"config.augment is set up wrongly: {error}") from error
     return augment
+
+
+@contextlib.contextmanager
+def _named(section: str) -> Iterator[None]:
+    """What the library refuses as an argument is here the user's field."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UserError(f"config.{section} is set up wrongly: {error}") from error
