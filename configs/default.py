@@ -2,7 +2,8 @@
 
     python train.py
 
-HEADER
+96 s on two CPU cores, 20 of them to the first step, compiling included. Unseen synthetic people:
+accuracy 91.9 % (91.0-92.7; untrained 71.0), TAR at FAR 1e-2 0.683, at 1e-3 0.608.
 """
 
 from facejax.training.config import Config
