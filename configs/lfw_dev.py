@@ -3,8 +3,8 @@
     python train.py --config=configs/lfw_dev.py --config.data.path=FOLDER/train \
         --config.evaluation.pairs=FOLDER/pairs_test.txt --config.evaluation.images=FOLDER/test
 
-9,525 images of 4,038 people, 36 epochs: 61 core-minutes on two CPU cores (73 minutes by the clock on
-a shared machine; at the 173 images/s of its undisturbed end, 33). On the 1,000 development test
+9,525 images of 4,038 people, 36 epochs: 61 core-minutes on two CPU cores (73 minutes in all on a
+shared machine; at the 173 images/s of its undisturbed end, 33). On the 1,000 development test
 pairs, with nobody who is in training: accuracy 90.5 % (88.5-92.2; untrained 66.8), TAR at FAR 1e-2
 0.692 (0.616-0.768).
 """
