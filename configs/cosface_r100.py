@@ -7,15 +7,12 @@ Not run here: no accelerator and no such data were at hand. InsightFace reports 
 FAR 1e-4 on IJB-C for this recipe in PyTorch.
 """
 
-from configs import arcface_r50
+from configs import cosface_r50
 from facejax.training.config import Config
 
 
 def get_config(argument: str | None = None) -> Config:
     """The recipe; it takes no argument."""
-    config = arcface_r50.get_config(argument)
-    config.data.path = "data/glint360k"
+    config = cosface_r50.get_config(argument)
     config.model.name = "iresnet100"
-    config.loss.name = "cosface"
-    config.loss.margin = 0.4
     return config

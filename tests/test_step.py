@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from facejax import objectives
+from facejax import compilation, evaluation, objectives
 from facejax.data.augment import normalize
 from facejax.errors import UserError
 from facejax.training import optimizer, state, step
@@ -189,6 +189,19 @@ def test_decay_leaves_batchnorm_prelu_and_biases_alone():
 def test_the_step_is_traced_once(parallel):
     chex.clear_trace_counter()  # it goes by the function's name
     run(parallel, 8, traces=1)
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+def test_the_step_is_compiled_with_the_options(parallel, monkeypatch):
+    """An option that nobody knows is refused by the compiler, so it has been handed on."""
+    monkeypatch.setattr(compilation, "compiler_options", lambda: {"xla_no_such_option": "1"})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):
+        run(parallel, 2)
+    images = jnp.zeros((8, toy.SIZE, toy.SIZE, 3), jnp.uint8)
+    variables = toy.network().init(jax.random.key(0), normalize(images))
+    embedder = evaluation.make_embedder(toy.network().apply)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):
+        embedder(variables, images)
 
 
 def test_augmentation_and_dropout_differ_by_step_and_device():
