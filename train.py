@@ -92,12 +92,7 @@ def main(_) -> None:
 
     # --- Resume, or start ------------------------------------------------------------------------
     if start:
-        places = step.shardings(shapes, devices)
-        target = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            shapes,
-            places,
-        )
+        target = step.placed_shapes(shapes, devices)
         current = checkpoint.restore(checkpoints, start, target, facts)
         loop.forget_after(metrics_path, start)
         print(f"going on from step {start} of {workdir}")

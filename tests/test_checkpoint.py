@@ -57,12 +57,7 @@ def advance(stepper, current, numbers):
 
 
 def target(fresh, devices):
-    places = step.shardings(fresh, jax.devices()[:devices])
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        jax.eval_shape(lambda: fresh),
-        places,
-    )
+    return step.placed_shapes(fresh, jax.devices()[:devices])
 
 
 def saved(directory, current):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from facejax.models import Network
-from facejax.models.layers import BatchNorm, PReLU
+from facejax.models.layers import BatchNorm
 from facejax.training import state
 
 SIZE, DIM = 8, 6
@@ -18,7 +18,7 @@ class _Toy(nn.Module):
     @nn.compact
     def __call__(self, images, train):
         x = nn.Conv(4, (3, 3), strides=2, use_bias=False)(images)
-        x = PReLU()(BatchNorm(axis_name=self.axis_name)(x, train=train))
+        x = BatchNorm(prelu=True, axis_name=self.axis_name)(x, train=train)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(DIM)(x.reshape(x.shape[0], -1))
 

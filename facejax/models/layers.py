@@ -25,7 +25,9 @@ class BatchNorm(nn.Module):
       momentum: of the running statistics (PyTorch's 0.1 is 0.9 here).
       epsilon: added to the variance.
       use_scale: whether the scale is learned; otherwise it is 1.
-      prelu: whether a PReLU follows, in the same pass over the array.
+      prelu: whether a PReLU follows, in the same pass over the array: max(y, 0) + slope min(y, 0),
+        a slope a channel, from 0.25 (He et al., Delving Deep into Rectifiers, 2015, eq. 1:
+        https://arxiv.org/abs/1502.01852).
       axis_name: the device axis over which training statistics are synchronised.
     """
 
@@ -119,18 +121,6 @@ def _batch_norm_backward(epsilon, axis_name, saved, gradients):
 
 
 _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
-
-
-class PReLU(nn.Module):
-    """max(x, 0) + slope min(x, 0), a slope a channel, from 0.25.
-
-    He et al., Delving Deep into Rectifiers, 2015, eq. 1: https://arxiv.org/abs/1502.01852
-    """
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        slope = self.param("slope", _INITIAL_SLOPE, (x.shape[-1],))
-        return _prelu(x, slope.astype(x.dtype))
 
 
 class Conv(nn.Module):

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 
 from facejax.errors import UserError
 from facejax.training.config import Config
@@ -171,7 +170,7 @@ def _read(manager: ocp.CheckpointManager, step: int, target: Any, *, partial: bo
 
 def _refuse(manager: ocp.CheckpointManager, step: int, what: str) -> None:
     raise UserError(
-        f"the checkpoint {epath.Path(manager.directory) / str(step)} has {what}: "
+        f"the checkpoint {manager.directory}/{step} has {what}: "
         "give the config it was trained with, or another --workdir"
     )
 

@@ -146,8 +146,12 @@ def _global_norm(gradients: Any, split: Any) -> jax.Array:
     return jnp.sqrt(sum(jax.tree.leaves(shared)) + lax.psum(sum(jax.tree.leaves(own)), AXIS))
 
 
-def shardings(state: Any, devices: Sequence[jax.Device]) -> Any:
-    """Where each leaf of a state lives: per-class arrays split over the devices, others on all."""
+def placed_shapes(state: Any, devices: Sequence[jax.Device]) -> Any:
+    """A state's shapes, and where each leaf lives: per-class arrays split over the devices."""
+    return _shapes(state, _shardings(state, devices))
+
+
+def _shardings(state: Any, devices: Sequence[jax.Device]) -> Any:
     mesh = _mesh(devices)
     return jax.tree.map(
         lambda split: NamedSharding(mesh, PartitionSpec(AXIS) if split else PartitionSpec()),
@@ -178,14 +182,14 @@ def build_step(
     if parallel not in ("pmap", "shard_map"):
         raise UserError(f"config.parallel is {parallel!r}; choose pmap or shard_map")
     chex.assert_is_divisible(jax.tree.leaves(batch)[0].shape[0], len(devices))
-    placed = shardings(state, devices)
+    placed = _shardings(state, devices)
     split = per_class(state)
     if parallel == "shard_map":
-        return _over_mesh(body, state, batch, split, placed, devices)
+        return _over_mesh(body, state, batch, placed, devices)
     return _mapped(body, state, batch, split, placed, devices)
 
 
-def _over_mesh(body, state, batch, split, placed, devices) -> Step:
+def _over_mesh(body, state, batch, placed, devices) -> Step:
     rows = NamedSharding(_mesh(devices), PartitionSpec(AXIS))
     specs = jax.tree.map(lambda sharding: sharding.spec, placed)
     step = jax.jit(
