@@ -29,6 +29,18 @@ class Numbered:
         return {"image": np.full((SIZE, SIZE, 3), index, np.uint8), "label": int(index)}
 
 
+class People(Numbered):
+    """A source in which person p has `images[p]` records, shuffled; record i is still full of i."""
+
+    def __init__(self, images: list[int]):
+        labels = np.repeat(np.arange(len(images), dtype=np.int32), images)
+        self.labels = np.random.default_rng(0).permutation(labels)
+        self.num_classes = len(images)
+
+    def __getitem__(self, index: int) -> dict:
+        return super().__getitem__(index) | {"label": int(self.labels[index])}
+
+
 def take(count: int, source=None, **options) -> list[dict[str, np.ndarray]]:
     options = {"batch_size": 4, "image_size": SIZE, "seed": 3, "threads": 0} | options
     iterator = batches(source or Numbered(10), **options)
@@ -118,6 +130,63 @@ def test_a_source_smaller_than_a_batch():
         np.testing.assert_array_equal(np.sort(epoch), np.arange(3))
 
 
+def balanced(count: int, *, images=(7, 3, 4, 9, 5, 3, 6, 3, 8, 4, 3), **options):
+    """The labels and record numbers [batches, identities, 3] of batches with 3 images of each."""
+    source = People(list(images))
+    taken = take(count, source, **{"batch_size": 12, "images_per_identity": 3} | options)
+    labels = labels_of(taken).reshape(count, -1, 3)
+    records = np.stack([batch["image"][:, 0, 0, 0] for batch in taken]).reshape(labels.shape)
+    np.testing.assert_array_equal(source.labels[records], labels)  # an image keeps its label
+    return labels, records
+
+
+def test_balanced_batches_are_whole_identities():
+    labels, records = balanced(12)
+    np.testing.assert_array_equal(labels, np.broadcast_to(labels[..., :1], labels.shape))
+    for people, images in zip(labels[..., 0], records, strict=True):
+        assert len(set(people)) == 4
+        assert len(set(images.ravel())) == 12  # no image twice in a batch
+
+
+def test_no_identity_comes_again_before_the_others_had_their_turn():
+    people = balanced(40)[0][..., 0].reshape(20, 8)  # two batches of four make a turn of eleven
+    assert all(len(set(turn)) == 8 for turn in people.tolist())
+    assert len({tuple(turn) for turn in people.tolist()}) == 20  # an order of its own each
+    assert set(people.ravel()) == set(range(11))
+    assert np.ptp(np.bincount(people.ravel())) <= 8  # 14.5 each; the three left out differ
+
+
+def test_every_image_of_an_identity_is_drawn():
+    labels, records = balanced(60)
+    assert set(records.ravel()) == set(range(55))
+    for_person_3 = {tuple(sorted(images)) for images in records[labels[..., 0] == 3].tolist()}
+    assert len(for_person_3) > 10  # of 84 triples
+
+
+def test_an_identity_with_few_images_repeats_them_evenly():
+    options = {"batch_size": 15, "images_per_identity": 5}
+    for batch in take(6, People([1, 2, 6]), **options):
+        images = batch["image"][:, 0, 0, 0]
+        counts = [
+            sorted(np.unique(images[batch["label"] == p], return_counts=True)[1]) for p in range(3)
+        ]
+        assert counts == [[5], [2, 3], [1, 1, 1, 1, 1]]
+
+
+def test_balanced_batches_resume_and_are_shared_like_the_others():
+    options = {"source": People([4] * 13), "batch_size": 12, "images_per_identity": 2}
+    whole = take(9, **options)
+    assert_equal(take(4, start=5, threads=2, **options), whole[5:])
+    assert_equal(take(1, start=8, **options), whole[8:])
+    assert not np.array_equal(labels_of(take(9, seed=4, **options)), labels_of(whole))
+    options["batch_size"] = 4
+    parts = [take(9, process_index=index, process_count=3, **options) for index in range(3)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        pairs = batch["image"][:, 0, 0, 0].reshape(6, 2)
+        for index, share in enumerate(shares):
+            np.testing.assert_array_equal(share["image"][:, 0, 0, 0].reshape(2, 2), pairs[index::3])
+
+
 def test_the_same_batches_from_a_folder_and_from_its_dataset(tmp_path):
     folder = folder_source(write_folder(tmp_path / "faces", {"Ann": 3, "Bob": 2, "Cyd": 4}))
     dataset = build_dataset(folder, tmp_path / "out", progress=False)
@@ -150,11 +219,29 @@ def test_a_damaged_image_is_named_in_one_sentence(tmp_path, read, threads):
         {"process_index": -1},
         {"process_index": 2, "process_count": 2},
         {"source": Numbered(1), "seed": -1},
+        {"images_per_identity": -1},
     ],
 )
 def test_arguments_out_of_range(wrong):
     with pytest.raises(ValueError, match=r"."):
         take(1, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"images_per_identity": 3}, "a batch of 4 is not a whole number of identities"),
+        ({"images_per_identity": 8}, "a batch of 4 is not a whole number of identities"),
+        ({"images_per_identity": 1}, "a batch of 4 identities needs more than the 3 there are"),
+        (
+            {"images_per_identity": 2, "process_count": 2},
+            "a batch of 4 identities needs more than the 3 there are",
+        ),
+    ],
+)
+def test_batches_that_identities_cannot_fill(wrong, sentence):
+    with pytest.raises(UserError, match=sentence):
+        take(1, People([3, 3, 3]), **wrong)
 
 
 def test_an_empty_source():

@@ -9,6 +9,7 @@ import grain
 import numpy as np
 
 from facejax.data.sources import Source, decode
+from facejax.errors import UserError
 
 
 def batches(
@@ -22,10 +23,17 @@ def batches(
     process_count: int = 1,
     threads: int | None = None,
     prefetch: int = 4,
+    images_per_identity: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless shuffled batches, in which every record comes once an epoch.
+    """Endless shuffled batches, of records or of identities.
 
-    Batch n is a pure function of (source, seed, n, batch_size * process_count): the number of
+    Without `images_per_identity` every record comes once an epoch. With K = `images_per_identity`
+    a batch holds K images of each of batch_size * process_count / K different identities, side by
+    side, and every process gets whole identities. They come in shuffled passes over all
+    identities, each in a new order; those left at the end of a pass, too few for a batch, sit it
+    out. The K images are drawn anew each time, all different where the identity has K of them.
+
+    Batch n is a pure function of (source, seed, n, batch_size * process_count, K): the number of
     threads and where the iteration began do not change it, and the processes' n-th batches
     together hold the records that one process alone would have in its n-th batch. So the position
     in the data is the step number, and nothing else need be saved to resume. Each epoch has an
@@ -42,6 +50,7 @@ def batches(
       threads: threads that read and decode ahead; 0 works in the caller's thread, None is
         one a core, at most 16.
       prefetch: batches that are made ahead of the caller.
+      images_per_identity: K, a divisor of the batch size; 0 draws records, whosever they are.
 
     Returns:
       An iterator of `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32
@@ -49,17 +58,29 @@ def batches(
 
     Raises:
       ValueError: an argument out of its range, or an empty source.
-      UserError: from the iterator, an image that does not decode.
+      UserError: K does not divide the batch size, or there are too few identities for a batch;
+        from the iterator, an image that does not decode.
     """
     if batch_size < 1 or start < 0 or not 0 <= process_index < process_count:
         raise ValueError(
             f"out of range: {batch_size=}, {start=}, {process_index=}, {process_count=}"
         )
+    if images_per_identity < 0:
+        raise ValueError(f"out of range: {images_per_identity=}")
     if len(source) == 0:
         raise ValueError("the source is empty")
-    records = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    records = records[process_index::process_count].map(_decoder(image_size))
-    rows = records.batch(batch_size, drop_remainder=True)
+    decode_record, mine = _decoder(image_size), slice(process_index, None, process_count)
+    if images_per_identity == 0:
+        records = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+        rows = records[mine].map(decode_record).batch(batch_size, drop_remainder=True)
+    else:
+        groups = _identity_batches(source, batch_size, process_count, images_per_identity, seed)
+
+        def read(group: np.ndarray) -> dict[str, np.ndarray]:
+            records = [decode_record(source[int(index)]) for index in group[mine].ravel()]
+            return {name: np.stack([record[name] for record in records]) for name in records[0]}
+
+        rows = groups.map(read)
     return iter(rows[start:].to_iter_dataset(_read_options(threads, prefetch)))
 
 
@@ -87,6 +108,32 @@ def padded_batches(
             "image": np.pad(batch["image"], ((0, missing), (0, 0), (0, 0), (0, 0))),
             "label": np.pad(batch["label"], (0, missing), constant_values=-1),
         }
+
+
+def _identity_batches(
+    source: Source, batch_size: int, process_count: int, images_per_identity: int, seed: int
+) -> grain.MapDataset:
+    """Endless batches of all processes: record numbers [identities, images_per_identity]."""
+    if batch_size % images_per_identity:
+        raise UserError(
+            f"a batch of {batch_size} is not a whole number of identities with "
+            f"{images_per_identity} images each: make it a multiple of {images_per_identity}"
+        )
+    by_identity = np.argsort(source.labels, kind="stable")
+    starts = np.flatnonzero(np.diff(source.labels[by_identity])) + 1
+    identities = np.split(by_identity, starts)
+    wanted = batch_size * process_count // images_per_identity
+    if len(identities) < wanted:
+        raise UserError(
+            f"a batch of {wanted} identities needs more than the {len(identities)} there are: "
+            f"take a smaller batch or more images of each identity"
+        )
+
+    def draw(records: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        return np.resize(generator.permutation(records), images_per_identity)
+
+    groups = grain.MapDataset.source(identities).seed(seed).shuffle().random_map(draw)
+    return groups.batch(wanted, drop_remainder=True).repeat()
 
 
 def _decoder(image_size: int) -> Any:
