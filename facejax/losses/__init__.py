@@ -9,25 +9,78 @@
 (4,)
 """
 
-from facejax.losses.angular import arcface, cosface, normface, softmax
+from facejax.losses.angular import (
+    arcface,
+    combined_margin,
+    cosface,
+    li_arcface,
+    softmax,
+    subcenter_arcface,
+)
+from facejax.losses.binary import (
+    p2sgrad,
+    sface,
+    sphereface2,
+    sphereface2_initial_bias,
+    uniface,
+    uniface_initial_bias,
+)
 from facejax.losses.engine import (
     Classes,
     Context,
     Margin,
     Rows,
+    Seen,
     margin_rows,
     margin_softmax,
 )
+from facejax.losses.hard_negatives import circle, curricularface, mv_softmax
+from facejax.losses.margins import AdaFaceStatistics
+from facejax.losses.multiplicative import annealed_blend, l_softmax, sphereface, sphereface_r
+from facejax.losses.quality import adaface, elastic_margins, elasticface, magface
+from facejax.losses.scaling import (
+    adacos,
+    adacos_initial_scale,
+    minimal_scale,
+    normface,
+    softmax_lower_bound,
+)
 
 __all__ = [
+    "AdaFaceStatistics",
     "Classes",
     "Context",
     "Margin",
     "Rows",
+    "Seen",
+    "adacos",
+    "adacos_initial_scale",
+    "adaface",
+    "annealed_blend",
     "arcface",
+    "circle",
+    "combined_margin",
     "cosface",
+    "curricularface",
+    "elastic_margins",
+    "elasticface",
+    "l_softmax",
+    "li_arcface",
+    "magface",
     "margin_rows",
     "margin_softmax",
+    "minimal_scale",
+    "mv_softmax",
     "normface",
+    "p2sgrad",
+    "sface",
     "softmax",
+    "softmax_lower_bound",
+    "sphereface",
+    "sphereface2",
+    "sphereface2_initial_bias",
+    "sphereface_r",
+    "subcenter_arcface",
+    "uniface",
+    "uniface_initial_bias",
 ]

@@ -1,14 +1,15 @@
-"""The class-weight losses, by their papers' names.
+"""The softmax, and those with a fixed margin that is added in the angle or the cosine.
 
 All take raw embeddings [B, D], raw class weights [C, D] (one row a class) and integer labels [B],
 and return per-example losses [B] in float32 (float64 for float64 inputs); the caller takes the
 mean over the real rows. A label of -1 marks a padding row (loss 0, no gradient); any other label
 outside [0, C) makes its row's loss NaN. `classes` says how the classes are laid out over devices.
 
-Notation: theta_j is the angle between the embedding and class row j, y the label, and
+Notation: theta_j is the angle between the embedding x and class row w_j, y the label, and
 CE(z) = log(sum_j exp z_j) - z_y.
 """
 
+import chex
 import jax
 
 from facejax.losses import margins
@@ -23,53 +24,32 @@ def softmax(
     bias: jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
-    """Softmax cross-entropy on raw inner products: CE of z_j = w_j . x + b_j.
+    """Softmax cross-entropy on raw inner products, DeepID2's identification.
+
+    CE of z_j = w_j . x + b_j.
 
     Args:
-      embeddings: [B, D].
-      weights: [C, D].
-      labels: [B].
+      embeddings: [B, D], raw.
+      weights: [C, D], raw, one row a class.
+      labels: [B] integers; -1 for padding.
       bias: [C], or None.
       classes: the layout of the classes.
 
     Returns:
       Losses [B].
 
+    >>> import jax.numpy as jnp
+    >>> e, w, y = jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1])
+    >>> print(f"{softmax(e, w, y)[0]:.3f}")
+    0.007
+
     References:
-      Sun et al., Deep Learning Face Representation by Joint Identification-Verification (DeepID2),
-      2014, eq. 1: https://arxiv.org/abs/1406.4773
+      Sun et al., Deep Learning Face Representation by Joint Identification-Verification, 2014,
+      eq. 1: https://arxiv.org/abs/1406.4773
     """
     return margin_softmax(
         embeddings, weights, labels, margins.softmax(), bias=bias, classes=classes
     )
-
-
-def normface(
-    embeddings: jax.Array,
-    weights: jax.Array,
-    labels: jax.Array,
-    *,
-    scale: float | jax.Array = 30.0,
-    classes: Classes | None = None,
-) -> jax.Array:
-    """Softmax on scaled cosines: CE of z_j = scale cos(theta_j).
-
-    Args:
-      embeddings: [B, D].
-      weights: [C, D].
-      labels: [B].
-      scale: > 0; may be traced, so it can be learned as in the paper.
-      classes: the layout of the classes.
-
-    Returns:
-      Losses [B].
-
-    References:
-      Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, 2017, section 3:
-      https://arxiv.org/abs/1704.06369
-    """
-    return margin_softmax(embeddings, weights, labels, margins.normface(scale=scale),
-                          classes=classes)  # fmt: skip
 
 
 def cosface(
@@ -81,14 +61,15 @@ def cosface(
     margin: float | jax.Array = 0.35,
     classes: Classes | None = None,
 ) -> jax.Array:
-    """An additive cosine margin: CE with z_y = scale (cos(theta_y) - margin), others scale cos.
+    """An additive cosine margin.
 
-    Also known as AM-Softmax (whose paper takes scale 30).
+    CE with z_y = scale (cos(theta_y) - margin), z_j = scale cos(theta_j). Also known as
+    AM-Softmax, whose paper takes scale 30.
 
     Args:
-      embeddings: [B, D].
-      weights: [C, D].
-      labels: [B].
+      embeddings: [B, D], raw.
+      weights: [C, D], raw, one row a class.
+      labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: in cosine, >= 0.
       classes: the layout of the classes.
@@ -96,15 +77,19 @@ def cosface(
     Returns:
       Losses [B].
 
+    >>> import jax.numpy as jnp
+    >>> e, w, y = jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1])
+    >>> print(f"{cosface(e, w, y)[0]:.3f}")
+    9.600
+
     References:
       Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, 2018, eq. 4:
       https://arxiv.org/abs/1801.09414
       Wang et al., Additive Margin Softmax for Face Verification, 2018:
       https://arxiv.org/abs/1801.05599
     """
-    return margin_softmax(
-        embeddings, weights, labels, margins.cosface(scale=scale, margin=margin), classes=classes
-    )
+    rule = margins.cosface(scale=scale, margin=margin)
+    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
 
 
 def arcface(
@@ -118,12 +103,14 @@ def arcface(
     gradient: str = "exact",
     classes: Classes | None = None,
 ) -> jax.Array:
-    """An additive angular margin: CE with z_y = scale cos(theta_y + margin), others scale cos.
+    """An additive angular margin.
+
+    CE with z_y = scale cos(theta_y + margin), z_j = scale cos(theta_j).
 
     Args:
-      embeddings: [B, D].
-      weights: [C, D].
-      labels: [B].
+      embeddings: [B, D], raw.
+      weights: [C, D], raw, one row a class.
+      labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: radians, in [0, pi].
       beyond_pi: the target's cosine where theta_y + margin > pi: `plain` (the paper's formula,
@@ -139,9 +126,149 @@ def arcface(
     Raises:
       ValueError: on another `beyond_pi` or `gradient`.
 
+    >>> import jax.numpy as jnp
+    >>> e, w, y = jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1])
+    >>> print(f"{arcface(e, w, y)[0]:.3f}")
+    11.878
+
     References:
       Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 2019, eq. 3:
       https://arxiv.org/abs/1801.07698
     """
+    rule = margins.arcface(scale=scale, margin=margin, beyond_pi=beyond_pi, gradient=gradient)
+    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+
+
+def combined_margin(
+    embeddings: jax.Array,
+    weights: jax.Array,
+    labels: jax.Array,
+    *,
+    scale: float | jax.Array = 64.0,
+    m1: float | jax.Array = 1.0,
+    m2: float | jax.Array = 0.3,
+    m3: float | jax.Array = 0.2,
+    beyond_pi: str = "plain",
+    classes: Classes | None = None,
+) -> jax.Array:
+    """A factor, an angle and a cosine at once.
+
+    CE with z_y = scale (cos(m1 theta_y + m2) - m3), z_j = scale cos(theta_j).
+
+    Args:
+      embeddings: [B, D], raw.
+      weights: [C, D], raw, one row a class.
+      labels: [B] integers; -1 for padding.
+      scale: > 0.
+      m1: multiplies the angle, > 0.
+      m2: is added to it, radians.
+      m3: is taken from the cosine, always.
+      beyond_pi: the cosine where m1 theta_y + m2 > pi: `plain` (the formula), `linear`
+        (cos(theta_y) - m2 sin(m2)), `easy` (no m1, m2 where theta_y > pi / 2), `saturate` (-1).
+      classes: the layout of the classes.
+
+    Returns:
+      Losses [B].
+
+    Raises:
+      ValueError: on another `beyond_pi`.
+
+    >>> import jax.numpy as jnp
+    >>> e, w, y = jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1])
+    >>> print(f"{combined_margin(e, w, y)[0]:.3f}")
+    13.635
+
+    References:
+      Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, 2019, eq. 4:
+      https://arxiv.org/abs/1801.07698
+    """
+    rule = margins.combined_margin(scale=scale, m1=m1, m2=m2, m3=m3, beyond_pi=beyond_pi)
+    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+
+
+def li_arcface(
+    embeddings: jax.Array,
+    weights: jax.Array,
+    labels: jax.Array,
+    *,
+    scale: float | jax.Array = 64.0,
+    margin: float | jax.Array = 0.45,
+    classes: Classes | None = None,
+) -> jax.Array:
+    """A margin on logits that are linear in the angle.
+
+    CE with z_y = scale (pi - 2 (theta_y + margin)) / pi, z_j = scale (pi - 2 theta_j) / pi, which
+    falls with the angle everywhere.
+
+    Args:
+      embeddings: [B, D], raw.
+      weights: [C, D], raw, one row a class.
+      labels: [B] integers; -1 for padding.
+      scale: > 0.
+      margin: radians, >= 0.
+      classes: the layout of the classes.
+
+    Returns:
+      Losses [B].
+
+    >>> import jax.numpy as jnp
+    >>> e, w, y = jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1])
+    >>> print(f"{li_arcface(e, w, y)[0]:.3f}")
+    6.773
+
+    References:
+      Li et al., AirFace: Lightweight and Efficient Model for Face Recognition, 2019, section 3:
+      https://arxiv.org/abs/1907.12256
+    """
+    rule = margins.li_arcface(scale=scale, margin=margin)
+    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+
+
+def subcenter_arcface(
+    embeddings: jax.Array,
+    weights: jax.Array,
+    labels: jax.Array,
+    *,
+    scale: float | jax.Array = 64.0,
+    margin: float | jax.Array = 0.5,
+    beyond_pi: str = "linear",
+    gradient: str = "exact",
+    classes: Classes | None = None,
+) -> jax.Array:
+    """ArcFace with several centres a class, of which the nearest counts.
+
+    cos(theta_j) = max_k cos(x, w_jk), then `arcface`. Only the nearest sub-centre gets a
+    gradient, so that noisy images of a class can gather at another one.
+
+    Args:
+      embeddings: [B, D], raw.
+      weights: [C, K, D], raw, K sub-centres a class.
+      labels: [B] integers; -1 for padding.
+      scale: > 0.
+      margin: radians, in [0, pi].
+      beyond_pi: the target's cosine where theta_y + margin > pi: `plain` (the paper's formula,
+        which rises again), `linear` (cos(theta_y) - margin sin(margin), the rule the published
+        models were trained with), `easy` (no margin where theta_y > pi / 2), `saturate` (-1).
+      gradient: `exact`, or `straight_through`: d z_y / d cos(theta_y) = scale, values unchanged
+        (what InsightFace computes today).
+      classes: the layout of the classes.
+
+    Returns:
+      Losses [B].
+
+    Raises:
+      ValueError: on another `beyond_pi` or `gradient`.
+
+    >>> import jax.numpy as jnp
+    >>> e, y = jnp.array([[3.0, 4.0]]), jnp.array([1])
+    >>> w = jnp.array([[[1.0, 0.0], [1.0, -1.0]], [[-1.0, 0.0], [0.0, 2.0]]])
+    >>> print(f"{subcenter_arcface(e, w, y)[0]:.3f}")
+    11.878
+
+    References:
+      Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces,
+      2020, section 3.2: https://doi.org/10.1007/978-3-030-58621-8_43
+    """
+    chex.assert_rank(weights, 3)
     rule = margins.arcface(scale=scale, margin=margin, beyond_pi=beyond_pi, gradient=gradient)
     return margin_softmax(embeddings, weights, labels, rule, classes=classes)

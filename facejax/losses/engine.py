@@ -2,8 +2,9 @@
 
     loss_i = log(1 + exp(LSE_{j != y} negative(s_ij) - target(s_iy))),   s = features . classes
 
-A `Margin` gives the two functions; the engine gives the similarities, the reduction, the padding
-rules and the layout of the classes over devices, once for all losses.
+or, for the binary losses, target(s_iy) + sum_{j != y} negative(s_ij). A `Margin` gives the two
+functions; the engine gives the similarities, the reduction, the padding rules and the layout of
+the classes over devices, once for all losses.
 """
 
 import dataclasses
@@ -17,27 +18,47 @@ from jax import lax
 
 from facejax.losses.numerics import VOID, dot_rows, norms, working_dtype
 
+REDUCTIONS = ("logsumexp", "sum")
+
 
 class Context(NamedTuple):
     """What a margin may see of a row besides the similarity at hand; gradients flow through it."""
 
     target: jax.Array  # [B], the similarity with the row's own class
     norm: jax.Array  # [B], the norm of the raw embedding
-    extra: Any  # the caller's `context`, a pytree of [B] and scalar arrays
+    extra: Any = None  # the caller's `context`, or what `Margin.observe` made of it
+    class_norm: jax.Array | None = None  # [B], the norm of the row's own raw class weight
+
+
+class Seen(NamedTuple):
+    """The rows of all devices, [B] each, as `Margin.observe` sees them."""
+
+    target: jax.Array  # similarity with the row's own class
+    norm: jax.Array  # norm of the raw embedding
+    real: jax.Array  # whether the label is a class
+    log_sum: Callable[[Callable], jax.Array]  # f -> [B], LSE_{j != y} f(s_ij), without gradient
 
 
 class Margin(NamedTuple):
     """A loss: what it does to the target's similarity and to every other one.
 
     Attributes:
-      target: (similarity [B], Context) -> the target's logit [B].
-      negative: (similarities [B, classes], Context) -> logits [B, classes], elementwise.
+      target: (similarity [B], Context) -> the target's logit [B]; with `reduce="sum"` the target's
+        term of the loss.
+      negative: (similarities [B, classes], Context) -> logits (or terms) [B, classes], elementwise.
       normalize: whether features and class weights are scaled to unit length.
+      reduce: `logsumexp`, the softmax; or `sum`, target term + sum of the negative terms.
+      observe: (Seen, context) -> (extra, state), called once before the two: batch statistics go
+        in, `extra` comes to them as `Context.extra`, `state` to the caller as `Rows.state`.
+      penalty: Context -> [B], added to the losses.
     """
 
     target: Callable[[jax.Array, Context], jax.Array]
     negative: Callable[[jax.Array, Context], jax.Array]
     normalize: tuple[bool, bool] = (True, True)
+    reduce: str = "logsumexp"
+    observe: Callable[[Seen, Any], tuple[Any, Any]] | None = None
+    penalty: Callable[[Context], jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,11 +79,12 @@ class Classes:
 
 
 class Rows(NamedTuple):
-    """Per-row results, [B] each."""
+    """Results: [B] each but the last."""
 
     losses: jax.Array
     target: jax.Array  # similarity with the row's own class, before any margin
     hardest: jax.Array  # the largest similarity with another class, without gradient
+    state: Any  # what `Margin.observe` returned, equal on every device; else None
 
 
 def margin_softmax(
@@ -79,16 +101,21 @@ def margin_softmax(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row a class; or [C, K, D], K sub-centres a class, of which the
+        most similar one counts.
       labels: [B] integers in [0, C). -1 marks a padding row: loss 0, no gradient to anything.
         Any other label outside [0, C) makes that row's loss NaN.
-      margin: the two functions of the loss.
+      margin: the two functions of the loss, and how they are reduced.
       bias: [C], added to the similarities.
-      context: a pytree of [B] and scalar arrays, handed to the margin as `Context.extra`.
+      context: a pytree of [B] and scalar arrays, handed to the margin as `Context.extra`, in the
+        type of the losses.
       classes: how the classes are laid out; by default all in `weights`.
 
     Returns:
       Losses [B], float32 (float64 for float64 inputs).
+
+    Raises:
+      ValueError: on another `Margin.reduce`.
     """
     return margin_rows(
         embeddings, weights, labels, margin, bias=bias, context=context, classes=classes
@@ -106,7 +133,9 @@ def margin_rows(
     classes: Classes | None = None,
 ) -> Rows:
     """As `margin_softmax`, with the similarities that tell whether a row was classified right."""
-    chex.assert_rank([embeddings, weights, labels], [2, 2, 1])
+    if margin.reduce not in REDUCTIONS:
+        raise ValueError(f"reduce must be one of {', '.join(REDUCTIONS)}, got {margin.reduce!r}")
+    chex.assert_rank([embeddings, weights, labels], [2, {2, 3}, 1])
     chex.assert_type([embeddings, weights, labels], [float, float, int])
     chex.assert_equal_shape_prefix([embeddings, labels], 1)
     chex.assert_equal_shape_suffix([embeddings, weights], 1)
@@ -124,33 +153,77 @@ def margin_rows(
         num_classes = slice_size * slices
 
     real = labels != -1
+    known = (labels >= 0) & (labels < num_classes)
     # Whatever stands in a padding row must not reach a gradient as 0 * NaN.
     embeddings = jnp.where(real[:, None], embeddings, jnp.zeros((), embeddings.dtype))
+    context = _for_rows(context, real, working_dtype(embeddings, weights))
     norm, inverse_norm = norms(embeddings)
-    similarity = dot_rows(embeddings, weights)
+    similarity = dot_rows(embeddings, weights.reshape(-1, weights.shape[-1]))
     if margin.normalize[0]:
         similarity *= inverse_norm[:, None]
     if margin.normalize[1]:  # the products are scaled, so no second [C, D] array is made
-        similarity *= norms(weights)[1][None, :]
+        similarity *= norms(weights)[1].reshape(1, -1)
+    if weights.ndim == 3:
+        similarity = jnp.max(similarity.reshape(len(labels), *weights.shape[:2]), axis=2)
     if bias is not None:
         similarity += bias.astype(similarity.dtype)[None, :]
 
     is_target = labels[:, None] == column[None, :]
     is_negative = ~is_target & (column < num_classes)[None, :]
     target = _sum(jnp.sum(jnp.where(is_target, similarity, 0), axis=1), axis_name)
-    shared = Context(target, norm, context)
-    negatives = jnp.where(is_negative, margin.negative(similarity, shared), VOID)
-    # softplus(LSE of the negatives - target) is the cross-entropy without a second target logit.
-    losses = jax.nn.softplus(_logsumexp(negatives, axis_name) - margin.target(target, shared))
-    known = (labels >= 0) & (labels < num_classes)
+    state = None
+    if margin.observe is not None:
+        fixed = lax.stop_gradient(similarity)
+
+        def log_sum(function):
+            return _logsumexp(jnp.where(is_negative, function(fixed), VOID), axis_name)
+
+        context, state = margin.observe(Seen(target, norm, known, log_sum), context)
+    shared = Context(target, norm, context, _own_norm(weights, labels, column[0], axis_name))
+    positive, others = margin.target(target, shared), margin.negative(similarity, shared)
+    if margin.reduce == "sum":
+        losses = positive + _sum(jnp.sum(jnp.where(is_negative, others, 0), axis=1), axis_name)
+    else:
+        # softplus(LSE of the negatives - target): the cross-entropy without a second target logit.
+        negatives = _logsumexp(jnp.where(is_negative, others, VOID), axis_name)
+        losses = jax.nn.softplus(negatives - positive)
+    if margin.penalty is not None:
+        losses += margin.penalty(shared)
     losses = jnp.where(known, losses, jnp.where(real, jnp.nan, 0))
     hardest = _peak(jnp.where(is_negative, similarity, VOID), axis_name)
 
-    rows = Rows(losses.astype(working_dtype(embeddings, weights)), target, hardest)
-    if axis_name is None:
-        return rows
-    start = lax.axis_index(axis_name) * own_rows
-    return Rows(*(lax.dynamic_slice_in_dim(value, start, own_rows) for value in rows))
+    def own(values):
+        if axis_name is None:
+            return values
+        start = lax.axis_index(axis_name) * own_rows
+        return lax.dynamic_slice_in_dim(values, start, own_rows)
+
+    losses = losses.astype(working_dtype(embeddings, weights))
+    return Rows(own(losses), own(target), own(hardest), state)
+
+
+def _for_rows(context: Any, real: jax.Array, dtype: jnp.dtype) -> Any:
+    """The context in the losses' type, with nothing of a padding row in it."""
+
+    def clean(leaf):
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            leaf = leaf.astype(dtype)
+        return jnp.where(real, leaf, jnp.zeros((), leaf.dtype)) if leaf.ndim else leaf
+
+    return jax.tree.map(clean, context)
+
+
+def _own_norm(
+    weights: jax.Array, labels: jax.Array, first: jax.Array, axis_name: str | None
+) -> jax.Array | None:
+    """The norm of each row's own class weight; free where no margin reads it."""
+    if weights.ndim != 2:
+        return None
+    index = labels - first
+    here = (index >= 0) & (index < weights.shape[0])
+    own = norms(weights)[0][jnp.where(here, index, 0)]
+    return _sum(jnp.where(here, own, 0), axis_name)
 
 
 def _gather_rows(tree: Any, axis_name: str) -> Any:

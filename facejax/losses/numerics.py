@@ -1,4 +1,4 @@
-"""Guarded arithmetic: norms, sines and products whose gradients are finite everywhere."""
+"""Guarded arithmetic: norms, sines, angles and products with gradients finite everywhere."""
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,11 @@ def sine(cosine: jax.Array) -> jax.Array:
     square = (1 - cosine) * (1 + cosine)
     inside = square > 0
     return jnp.where(inside, jnp.sqrt(jnp.where(inside, square, 1)), 0)
+
+
+def angle(cosine: jax.Array) -> jax.Array:
+    """arccos(c) in [0, pi], with a zero gradient where rounding has brought |c| to 1 or beyond."""
+    return jnp.arctan2(sine(cosine), cosine)
 
 
 def dot_rows(left: jax.Array, right: jax.Array) -> jax.Array:
