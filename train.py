@@ -83,7 +83,8 @@ def main(_) -> None:
         embedding_size=config.model.embedding_size,
         slices=len(devices),
     )
-    shapes = jax.eval_shape(create, jax.random.key(config.seed))
+    with setup.named("loss"):
+        shapes = jax.eval_shape(create, jax.random.key(config.seed))
     facts = {
         "architecture": setup.network(config),
         "num_classes": source.num_classes,
@@ -140,6 +141,7 @@ def main(_) -> None:
         seed=config.seed,
         start=start,
         threads=config.data.threads,
+        images_per_identity=config.data.per_identity,
     )
     if protocol and not start:
         loop.write_line(metrics_path, loop.scores(0, evaluate(current)))

@@ -17,6 +17,7 @@ class Data:
     cache: str = "~/.cache/facejax/datasets"  # datasets built, faces rendered
     image_size: int = 112  # height and width the network sees
     threads: int | None = None  # decoding threads; None: from the core count
+    per_identity: int = 0  # batches of so many images of each of their identities; 0: at random
     identities: int = 400  # synthetic: how many people
     images_per_identity: int = 16  # synthetic
 
@@ -47,13 +48,55 @@ class Model:
 
 @dataclasses.dataclass
 class Loss:
-    """The loss; None stands for the loss's own default."""
+    """The loss by name, and its hyperparameters; None stands for the loss's own default.
 
-    name: str = "arcface"  # softmax, normface, cosface or arcface
-    scale: float | None = None
+    docs/losses.md says which loss takes what; one that a loss does not take is refused.
+    """
+
+    name: str = "arcface"  # one of facejax.objectives.LOSSES
+    scale: float | None = None  # multiplies the cosines
     margin: float | None = None
-    beyond_pi: str | None = None  # arcface: plain, linear, easy or saturate
-    gradient: str | None = None  # arcface: exact or straight_through
+    scale_warmup: int | None = None  # steps over which the scale rises from 1; 0: none
+    margin_warmup: int | None = None  # steps over which the margin rises from 0; 0: none
+    learn_scale: bool | None = None  # normface: the scale is trained
+    beyond_pi: str | None = None  # target past pi: plain, linear, easy or saturate
+    gradient: str | None = None  # arcface, subcenter_arcface: exact or straight_through
+    m1: float | None = None  # combined_margin: multiplies the angle
+    m2: float | None = None  # combined_margin: is added to it
+    m3: float | None = None  # combined_margin: is taken from the cosine
+    anneal_base: float | None = None  # l_softmax, sphereface: blend with the plain softmax,
+    anneal_gamma: float | None = None  # max(minimum, base (1 + gamma step)^-power)
+    anneal_power: float | None = None
+    anneal_minimum: float | None = None
+    base: str | None = None  # mv_softmax: arc or am; elasticface: arc or cos
+    hardness: float | None = None  # mv_softmax
+    adaptive: bool | None = None  # mv_softmax
+    rate: float | None = None  # of running statistics, or of the centres
+    update: bool | None = None  # whether the running statistics (adacos: the scale) move
+    l_a: float | None = None  # magface: smallest norm that counts
+    u_a: float | None = None  # magface: largest norm that counts
+    l_m: float | None = None  # magface: margin at l_a
+    u_m: float | None = None  # magface: margin at u_a
+    lambda_g: float | None = None  # magface: weight of the regulariser
+    h: float | None = None  # adaface: concentration
+    centers: int | None = None  # subcenter_arcface: centres an identity
+    mean: float | None = None  # elasticface: of the margins
+    sigma: float | None = None  # elasticface: their standard deviation
+    sort: bool | None = None  # elasticface: ElasticFace+
+    balance: float | None = None  # sphereface2, uniface: positives against negatives
+    t: float | None = None  # sphereface2: bends the cosine
+    weight: float | None = None  # sphereface2; deepid2 and center_loss: of their second part
+    slope: float | None = None  # sface
+    a: float | None = None  # sface
+    b: float | None = None  # sface
+    distance: str | None = None  # deepid2: l2, l1 or cosine
+    mining: str | None = None  # facenet: semihard, hard or all
+    alpha: float | None = None  # multi_similarity
+    beta: float | None = None  # multi_similarity
+    threshold: float | None = None  # multi_similarity
+    epsilon: float | None = None  # multi_similarity
+    temperature: float | None = None  # supcon
+    regularizer: float | None = None  # n_pairs: on the squared length of the embeddings
 
 
 @dataclasses.dataclass

@@ -44,7 +44,7 @@ def training_source(config: Config) -> data.Source:
     """
     chosen = config.data
     if chosen.kind == "synthetic":
-        with _named("data"):
+        with named("data"):
             return data.SyntheticFaces(
                 identities=chosen.identities,
                 images_per_identity=chosen.images_per_identity,
@@ -84,7 +84,7 @@ def protocol(config: Config) -> evaluation.Protocol | None:
         )
     if config.data.kind != "synthetic":
         return None
-    with _named("evaluation"):
+    with named("evaluation"):
         return evaluation.synthetic(
             identities=chosen.identities,
             images_per_identity=chosen.images_per_identity,
@@ -109,13 +109,19 @@ def network(config: Config) -> dict[str, Any]:
 
 
 def objective(config: Config) -> objectives.Objective:
-    """The objective, with the hyperparameters that the config sets."""
-    chosen = {
-        name: value
-        for name in ("scale", "margin", "beyond_pi", "gradient")
-        if (value := getattr(config.loss, name)) is not None
-    }
-    return objectives.objective(config.loss.name, chosen, dtype=jnp.dtype(config.model.dtype))
+    """The objective, with the hyperparameters that the config sets.
+
+    Raises:
+      UserError: on what the loss does not take, or a loss on pairs without batches that have any.
+    """
+    chosen = {name: value for name, value in vars(config.loss).items() if value is not None}
+    made = objectives.objective(chosen.pop("name"), chosen, dtype=jnp.dtype(config.model.dtype))
+    if objectives.needs_pairs(config.loss.name) and config.data.per_identity < 2:
+        raise UserError(
+            f"the loss {config.loss.name} learns from several images of an identity in a batch; "
+            "set --config.data.per_identity=4, say"
+        )
+    return made
 
 
 def schedule(config: Config) -> dict[str, Any]:
@@ -143,13 +149,13 @@ def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
         erasing=chosen.erasing,
     )
     example = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, 3), "uint8")
-    with _named("augment"):
+    with named("augment"):
         jax.eval_shape(augment, jax.random.key(0), example)
     return augment
 
 
 @contextlib.contextmanager
-def _named(section: str) -> Iterator[None]:
+def named(section: str) -> Iterator[None]:
     """What the library refuses as an argument is here the user's field."""
     try:
         yield
