@@ -139,7 +139,7 @@ def draw_target_logits(path: pathlib.Path) -> None:
     ):
         raised.plot(DEGREES, negative_curve(margin, scale, extra=extra), label=label)
 
-    binary.set_title("Sums: the target's term; dashed, a negative's")
+    binary.set_title("Sums over classes: the target's term; dashed, a negative's")
     binary.set_ylabel("term of the loss / scale (weight, in sphereface2)")
     bent = margins.sphereface2(scale=40.0, margin=0.4, balance=0.7, t=3.0, weight=50.0)
     for label, margin, scale, extra in (
