@@ -22,7 +22,10 @@ def define_config(default: str) -> flags.FlagHolder:
 
 
 def config_value(holder: flags.FlagHolder) -> Any:
-    """The config.
+    """The config, as the file and the flags have it.
+
+    A loss named by flag comes with its own defaults and what the flags set, not with the
+    hyperparameters that the file chose for another one.
 
     Raises:
       UserError: if the file is not there or does not give one.
@@ -33,6 +36,10 @@ def config_value(holder: flags.FlagHolder) -> Any:
             value.seed  # noqa: B018  # the first use raises what went wrong
         except Exception as error:
             raise UserError(f"--config can't be used: {_one_line(error)}") from error
+    overridden = config_flags.get_override_values(flags.FLAGS[holder.name])
+    if "loss.name" in overridden:
+        kept = {name: v for name, v in vars(value.loss).items() if f"loss.{name}" in overridden}
+        value.loss = type(value.loss)(**kept)
     return value
 
 

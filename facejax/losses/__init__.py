@@ -36,7 +36,24 @@ from facejax.losses.engine import (
 )
 from facejax.losses.hard_negatives import circle, curricularface, mv_softmax
 from facejax.losses.margins import AdaFaceStatistics
+from facejax.losses.metric import (
+    batch_triplet,
+    center,
+    contrastive,
+    contrastive_cosine,
+    triplet,
+    update_centers,
+)
 from facejax.losses.multiplicative import annealed_blend, l_softmax, sphereface, sphereface_r
+from facejax.losses.pairs import (
+    circle_pairs,
+    lifted_structure,
+    multi_similarity,
+    n_pairs,
+    proxy_anchor,
+    proxy_nca,
+    supcon,
+)
 from facejax.losses.quality import adaface, elastic_margins, elasticface, magface
 from facejax.losses.scaling import (
     adacos,
@@ -58,21 +75,31 @@ __all__ = [
     "adaface",
     "annealed_blend",
     "arcface",
+    "batch_triplet",
+    "center",
     "circle",
+    "circle_pairs",
     "combined_margin",
+    "contrastive",
+    "contrastive_cosine",
     "cosface",
     "curricularface",
     "elastic_margins",
     "elasticface",
     "l_softmax",
     "li_arcface",
+    "lifted_structure",
     "magface",
     "margin_rows",
     "margin_softmax",
     "minimal_scale",
+    "multi_similarity",
     "mv_softmax",
+    "n_pairs",
     "normface",
     "p2sgrad",
+    "proxy_anchor",
+    "proxy_nca",
     "sface",
     "softmax",
     "softmax_lower_bound",
@@ -81,6 +108,9 @@ __all__ = [
     "sphereface2_initial_bias",
     "sphereface_r",
     "subcenter_arcface",
+    "supcon",
+    "triplet",
     "uniface",
     "uniface_initial_bias",
+    "update_centers",
 ]

@@ -111,7 +111,9 @@ def deepid2(chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
             else:
                 pairs = losses.contrastive(*others, same, margin=margin, distance=distance)
             other = (every_label >= 0) & ~is_row & (label >= 0)
-            return jnp.sum(jnp.where(other, pairs, 0)) / jnp.maximum(jnp.sum(other), 1)
+            return jnp.sum(jnp.where(other, pairs, 0)) / jnp.maximum(
+                jnp.sum(other, dtype=pairs.dtype), 1
+            )
 
         verification = lax.map(with_others, (embeddings, labels, itself))
         return values + weight * verification, state, metrics
