@@ -58,6 +58,16 @@ def main(_) -> None:
     # --- Data ------------------------------------------------------------------------------------
     source = setup.training_source(config)
     data.check_labels(source, source.num_classes)
+    size = config.data.image_size
+    batches = data.batches(
+        source,
+        batch_size=config.batch_size,
+        image_size=size,
+        seed=config.seed,
+        start=start,
+        threads=config.data.threads,
+        images_per_identity=config.data.per_identity,
+    )
     steps = config.steps or math.ceil(config.epochs * len(source) / config.batch_size)
     protocol = setup.protocol(config)
     print(
@@ -79,7 +89,7 @@ def main(_) -> None:
         objective=objective,
         tx=tx,
         num_classes=source.num_classes,
-        image_size=config.data.image_size,
+        image_size=size,
         embedding_size=config.model.embedding_size,
         slices=len(devices),
     )
@@ -118,7 +128,6 @@ def main(_) -> None:
         accumulate=config.optimizer.accumulate,
         clip_norm=config.optimizer.clip_norm,
     )
-    size = config.data.image_size
     batch = {
         "image": jax.ShapeDtypeStruct((config.batch_size, size, size, 3), jnp.uint8),
         "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
@@ -134,15 +143,6 @@ def main(_) -> None:
         )
 
     # --- The loop --------------------------------------------------------------------------------
-    batches = data.batches(
-        source,
-        batch_size=config.batch_size,
-        image_size=size,
-        seed=config.seed,
-        start=start,
-        threads=config.data.threads,
-        images_per_identity=config.data.per_identity,
-    )
     if protocol and not start:
         loop.write_line(metrics_path, loop.scores(0, evaluate(current)))
     rates = np.asarray(jax.vmap(rate)(jnp.arange(steps)))

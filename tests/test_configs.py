@@ -13,6 +13,20 @@ from facejax.training import optimizer, setup
 CONFIGS = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
 
 
+SURVEY = (
+    "deepid2 facenet center_loss l_softmax sphereface normface cosface arcface mv_softmax "
+    "circle_loss curricularface magface"
+).split()
+
+
+def test_every_system_of_the_survey_has_a_short_config():
+    folder = pathlib.Path(__file__).parents[1] / "configs"
+    for name in SURVEY:
+        text = (folder / f"{name}.py").read_text()
+        assert len(text.splitlines()) <= 40
+        assert "accuracy" in text, name
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_builds(name):
     config = importlib.import_module(f"configs.{name}").get_config()
@@ -26,7 +40,7 @@ def test_a_config_builds(name):
     assert embeddings.shape == (2, config.model.embedding_size)
     assert embeddings.dtype == jnp.float32
     params, _ = setup.objective(config).init(jax.random.key(0), 5, embeddings.shape[1])
-    assert params["weights"].shape == (5, embeddings.shape[1])
+    assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(params) if leaf.ndim)
     optimizer.learning_rate(steps=10, **setup.schedule(config))
     setup.augmentation(config)
     assert (importlib.import_module(f"configs.{name}").__doc__ or "").count("python train.py")

@@ -259,6 +259,10 @@ def test_margin_and_scale_rise_over_the_first_steps(step, share):
     values, _, _, _ = run("cosface", chosen, step=jnp.int32(step))
     expected = losses.cosface(embeddings, weights, labels, scale=1 + 32 * share, margin=0.4)
     np.testing.assert_allclose(values, expected, rtol=1e-5)
+    chosen = {"margin": 1.6, "margin_warmup": 100}  # a factor: 1 is no margin
+    values, _, _, _ = run("sphereface_r", chosen, step=step)
+    expected = losses.sphereface_r(embeddings, weights, labels, margin=1 + 0.6 * share)
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
 def test_the_annealing_counts_from_one():

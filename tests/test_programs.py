@@ -195,13 +195,28 @@ def refused(name, *arguments, cwd, naming, devices=1):
 
 
 @pytest.mark.parametrize(
+    ("name", "more"),
+    [("magface", ()), ("center_loss", ()), ("facenet", ("--config.data.per_identity=4",))],
+)
+def test_a_loss_is_chosen_by_name_alone(tmp_path, name, more):
+    """With its own defaults, not those that the config file chose for another one."""
+    arguments = (*SMALL, "--config.steps=2", f"--config.loss.name={name}", *more, "--workdir=run")
+    done(program("train.py", *arguments, cwd=tmp_path, devices=2))
+    written = json.loads((tmp_path / "run" / "config.json").read_text())["loss"]
+    assert {field: value for field, value in written.items() if value is not None} == {"name": name}
+
+
+@pytest.mark.parametrize(
     ("arguments", "naming"),
     [
         (["--config.optimizer.learning_rat=1"], ["learning_rat", "config.py"]),
         (["--config.batch_size=many"], ["config.batch_size=many"]),
-        (["--config.loss.name=arcfase"], ["arcfase", "softmax, normface, cosface, arcface"]),
+        (["--config.loss.name=arcfase"], ["arcfase", "curricularface, magface"]),
         (["--config.loss.name=normface", "--config.loss.margin=1"], ["normface", "margin"]),
         (["--config.loss.beyond_pi=round"], ["round", "plain, linear"]),
+        (["--config.loss.name=facenet"], ["several images", "data.per_identity"]),
+        (["--config.loss.name=facenet", "--config.data.per_identity=3"], ["16", "3"]),
+        (["--config.data.identities=2", "--config.loss.name=adacos"], ["at least 3 classes"]),
         (["--config.model.name=resnet"], ["resnet", "iresnet50"]),
         (["--config=nowhere.py"], ["nowhere.py"]),
         (["--config.batch_size=7"], ["batch_size 7", "2 device"]),

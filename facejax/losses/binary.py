@@ -177,7 +177,7 @@ def p2sgrad(
     0.200
 
     References:
-      Zhang et al., P2SGrad: Refined Gradients for Optimizing Deep Face Models, 2019, eq. 13:
+      Zhang et al., P2SGrad: Refined Gradients for Optimizing Deep Face Models, 2019:
       https://arxiv.org/abs/1905.02479
     """
     return margin_softmax(embeddings, weights, labels, margins.p2sgrad(), classes=classes)

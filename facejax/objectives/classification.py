@@ -47,7 +47,8 @@ def classification(name: str, chosen: Mapping[str, Any], *, dtype: Any) -> Objec
         return params, state
 
     def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
-        values = {**fixed, **_ramped(fixed, ramps, step)}
+        ramped = _ramped(fixed, ramps, step, neutral_margin=float(name == "sphereface_r"))
+        values = {**fixed, **ramped}
         if learned:
             values["scale"] = jnp.maximum(params["scale"], 0.01)
         if anneal:  # counted from 1
@@ -158,11 +159,13 @@ def _split(chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
     return fixed, {name: steps for name, steps in ramps.items() if steps}
 
 
-def _ramped(fixed: Mapping[str, Any], ramps: Mapping[str, int], step: Any) -> dict[str, Any]:
-    """Margins rise linearly from 0, scales from 1, both to their value."""
+def _ramped(
+    fixed: Mapping[str, Any], ramps: Mapping[str, int], step: Any, *, neutral_margin: float = 0.0
+) -> dict[str, Any]:
+    """Margins rise linearly from 0 (a factor on the angle from 1), scales from 1."""
     done = {
         name: jnp.minimum(jnp.asarray(step, jnp.float32) / steps, 1)
         for name, steps in ramps.items()
     }
-    start = {"margin": 0.0, "scale": 1.0}
+    start = {"margin": neutral_margin, "scale": 1.0}
     return {name: start[name] + (fixed[name] - start[name]) * share for name, share in done.items()}
