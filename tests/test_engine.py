@@ -1,0 +1,257 @@
+"""The engine: margins of one's own, what it tells of its rows, and classes over devices."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from facejax import losses
+from facejax.losses import margins
+from tests import reference
+from tests.cases import CASES, ONE_A_LOSS, batch, on_device, ours
+from tests.devices import AXIS, WAYS, layout, padded, spread
+
+
+def plain_batch(seed, **shape):
+    return batch("normface", seed, **shape)
+
+
+def rows_of(inputs, margin, **keywords):
+    e, w, y = on_device(inputs)
+    return losses.margin_rows(e, w, y, margin, **keywords)
+
+
+def test_a_margin_of_ones_own():
+    """The engine takes any pair of functions; `context` reaches both."""
+    e, w, y = plain_batch(10)
+    extra = np.linspace(0.0, 0.3, len(y)).astype(np.float32)
+    mine = losses.Margin(
+        target=lambda s, context: 20 * (s - context.extra["margin"]),
+        negative=lambda s, context: context.extra["scale"] * s + 0 * context.target[:, None],
+    )
+    context = {"margin": jnp.asarray(extra), "scale": jnp.float32(20)}
+    e, w, y = on_device((e, w, y))
+    got = losses.margin_softmax(e, w, y, mine, context=context)
+    expected = [
+        reference.cosface(e[i : i + 1], w, y[i : i + 1], scale=20.0, margin=float(extra[i]))[0]
+        for i in range(len(y))
+    ]
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_gradients_flow_through_the_context():
+    """The target's similarity and the norm, seen by the negatives, have a gradient."""
+    e, w, y = batch("normface", 11, norm=(0.5, 3.0), dtype=np.float64)
+    mine = losses.Margin(
+        target=lambda s, context: s * context.norm,
+        negative=lambda s, context: s * context.extra + jnp.square(context.target)[:, None],
+    )
+
+    def theirs(arguments):
+        e, w, extra = arguments
+        length = np.linalg.norm(e, axis=1)
+        return reference.cross_entropy(
+            e, w, y, lambda c, i: c * length[i], lambda c, i, own: c * float(extra) + own**2
+        ).sum()
+
+    arguments = e, w, np.float64(1.7)
+    with jax.enable_x64(True):
+        got = jax.grad(
+            lambda e, w, extra: losses.margin_softmax(
+                e, w, jnp.asarray(y), mine, context=extra
+            ).sum(),
+            (0, 1, 2),
+        )(*on_device(arguments))
+    for k in range(3):
+        expected = reference.central_differences(
+            lambda a, k=k: theirs((*arguments[:k], a, *arguments[k + 1 :])),
+            np.asarray(arguments[k]),
+        )
+        np.testing.assert_allclose(got[k], expected, atol=1e-7 * np.abs(expected).max())
+
+
+def test_a_sum_in_place_of_the_softmax():
+    """reduce="sum": the target's term and all others, without logarithm."""
+    e, w, y = plain_batch(12)
+    mine = losses.Margin(
+        target=lambda s, _: jnp.square(s - 1),
+        negative=lambda s, _: 3 * s + 2,  # not 0 at 0: a masked class would show
+        reduce="sum",
+    )
+    arrays = e, padded(w, 4), y
+    got = rows_of(arrays, mine, classes=losses.Classes(num_classes=len(w))).losses
+    expected = reference.binary_sum(e, w, y, lambda c: (c - 1) ** 2, lambda c: 3 * c + 2)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    with pytest.raises(ValueError, match="reduce must be one of"):
+        rows_of(arrays, mine._replace(reduce="mean"))
+
+
+def test_what_a_margin_observes_of_the_batch():
+    e, w, y = plain_batch(13)
+    y[4] = len(w)  # no class
+    seen = []
+
+    def observe(rows, context):
+        seen.append(rows)
+        return context + 1, {"log_sum": rows.log_sum(lambda s: 5 * s)}
+
+    mine = losses.Margin(
+        target=lambda s, context: s * context.extra,
+        negative=lambda s, context: s * context.extra,
+        observe=observe,
+        penalty=lambda context: 0.5 * context.norm,
+    )
+    rows = rows_of((e, w, y), mine, context=jnp.float32(6))
+    assert len(seen) == 1
+    np.testing.assert_array_equal(seen[0].real, (y >= 0) & (y < len(w)))
+    real = np.flatnonzero(seen[0].real)
+    length = np.linalg.norm(e, axis=1)
+    np.testing.assert_allclose(seen[0].norm[real], length[real], rtol=1e-5)
+    for i in real:
+        cosines = [reference.cosine(e[i], row) for row in w.astype(np.float64)]
+        np.testing.assert_allclose(seen[0].target[i], cosines[y[i]], atol=1e-6)
+        others = [5 * c for j, c in enumerate(cosines) if j != y[i]]
+        np.testing.assert_allclose(
+            rows.state["log_sum"][i], reference.log_sum_exp(others), atol=1e-5
+        )
+    expected = reference.normface(e, w, y, scale=7.0)
+    expected[real] += 0.5 * length[real]
+    np.testing.assert_allclose(rows.losses, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_tell_target_and_hardest_similarity():
+    e, w, y = plain_batch(11)
+    rows = rows_of((e, w, y), margins.normface(scale=30.0))
+    for i in np.flatnonzero(y >= 0):
+        cosines = [reference.cosine(e[i], row) for row in w]
+        others = [c for j, c in enumerate(cosines) if j != y[i]]
+        np.testing.assert_allclose(rows.target[i], cosines[y[i]], atol=1e-6)
+        np.testing.assert_allclose(rows.hardest[i], max(others), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ONE_A_LOSS.values())
+def test_rows_past_num_classes_are_not_there(name):
+    """Small logits, where a class left at logit 0 would show; their labels are unknown."""
+    e, w, y, *extra = batch(name, 14, norm=(0.1, 1.0), classes=5)
+    more = np.concatenate([w, np.full_like(w[:3], np.nan)])
+    cut = losses.Classes(num_classes=5)
+    small = {"scale": 1.0} if "scale" in CASES[name].keywords else {}
+    arrays = on_device((e, w, y, *extra))
+    got = ours(name, **small)(arrays[0], jnp.asarray(more), *arrays[2:], classes=cut)
+    chex.assert_trees_all_close(got, ours(name, **small)(*arrays), rtol=1e-6, atol=1e-6)
+    beyond = arrays[2].at[0].set(6)
+    assert np.isnan(ours(name)(arrays[0], arrays[1], beyond, *arrays[3:], classes=cut)[0][0])
+
+
+# Over devices: each gives its rows' losses; gradients are those of the sum over devices.
+
+
+def learned_of(name, inputs):
+    """The arrays with a gradient: (e, w, then scalars and [B] arrays by name)."""
+    case = CASES[name]
+    more = {k: v for k, v in case.keywords.items() if k in case.learned}
+    if "extra" in case.learned:
+        more["extra"] = inputs[3]
+    return {key: np.asarray(value, np.float32) for key, value in more.items()}
+
+
+def pulled(name, classes=None):
+    """(e, w, y, cotangent, learned scalars, learned [B], extra) -> losses, gradients, state."""
+
+    def run(e, w, y, cotangent, scalars, rows, extra):
+        def loss(e, w, scalars, rows):
+            named = {**scalars, **rows}
+            after = named.pop("extra", extra)
+            after = () if after is None else (after,)
+            return ours(name, **named)(e, w, y, *after, classes=classes)
+
+        value, pull, state = jax.vjp(loss, e, w, scalars, rows, has_aux=True)
+        d_e, d_w, d_scalars, d_rows = pull(cotangent)
+        if classes is not None and classes.axis_name:
+            d_scalars = jax.lax.psum(d_scalars, AXIS)
+        return value, d_e, d_w, d_rows, d_scalars, state
+
+    return run
+
+
+WHERE = [("pmap", 8, 13), ("shard_map", 8, 13), ("pmap", 4, 16), ("shard_map", 4, 7)]
+SHARDED = [(name, *where) for name in ONE_A_LOSS.values() for where in WHERE[:2]]
+SHARDED += [
+    (name, *WHERE[2 + k % 2])
+    for k, name in enumerate(name for name in CASES if name.split("_")[-1] in ("sorted", "fixed"))
+]
+SHARDED += [("arcface_linear", "pmap", 8, 3), ("arcface_linear", "shard_map", 8, 1)]
+
+
+@pytest.mark.parametrize(("name", "how", "devices", "classes"), SHARDED)
+def test_sharded_is_dense(name, how, devices, classes):
+    e, w, y, *extra = inputs = batch(name, 13, rows=16, classes=classes, norm=(0.5, 20.0))
+    y[5] = classes  # unknown
+    cotangent = np.random.default_rng(1).normal(size=len(y)).astype(np.float32)
+    cotangent[5] = 0
+    learned = learned_of(name, inputs)
+    scalars = {key: value for key, value in learned.items() if value.ndim == 0}
+    rows = {key: value for key, value in learned.items() if value.ndim}
+    rest = extra[0] if extra and "extra" not in learned else None
+    dense = pulled(name)(*on_device((e, w, y, cotangent, scalars, rows, rest)))
+    run = spread(
+        pulled(name, layout(classes)),
+        devices,
+        how,
+        split=(True, True, True, True, False, True, False),
+        split_out=(True, True, True, True, False, False),
+    )
+    got = run(*on_device((e, padded(w, devices), y, cotangent, scalars, rows, rest)))
+    assert not np.asarray(got[2][classes:]).any(), "a padding class has a gradient"
+    got = (*got[:2], got[2][:classes], *got[3:])
+    for what, a, b in zip(
+        ("losses", "d embeddings", "d weights", "d rows", "d scalars", "state"),
+        got,
+        dense,
+        strict=True,
+    ):
+        for a, b in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):  # noqa: B020
+            bound = 1e-5 * max(1.0, float(np.nanmax(np.abs(b))))
+            np.testing.assert_allclose(
+                a, np.broadcast_to(b, a.shape), atol=bound, rtol=0, err_msg=what
+            )
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_sharded_bias_per_class(how):
+    classes = 13
+    e, w, y = plain_batch(15, rows=16, classes=classes, norm=(0.5, 3.0))
+    bias = np.linspace(-2, 2, classes).astype(np.float32)
+
+    def gradient(e, w, y, bias, classes=None):
+        return jax.value_and_grad(lambda b: losses.softmax(e, w, y, bias=b, classes=classes).sum())(
+            bias
+        )[1]
+
+    run = spread(
+        lambda e, w, y, b: gradient(e, w, y, b, classes=layout(classes)),
+        8,
+        how,
+        split=(True,) * 4,
+        split_out=True,
+    )
+    dense = gradient(*on_device((e, w, y, bias)))
+    got = run(*on_device((e, padded(w, 8), y, padded(bias, 8))))
+    np.testing.assert_allclose(got[:classes], dense, atol=1e-5)
+    assert not np.asarray(got[classes:]).any()
+
+
+def test_sharded_rows_are_those_of_this_device():
+    e, w, y = plain_batch(14, rows=16, classes=16)
+    margin = margins.normface(scale=9.0)
+    run = spread(
+        lambda e, w, y: losses.margin_rows(e, w, y, margin, classes=layout())[:3],
+        8,
+        "pmap",
+        split=(True, True, True),
+        split_out=True,
+    )
+    dense = rows_of((e, w, y), margin)[:3]
+    for got, want in zip(run(*on_device((e, w, y))), dense, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5)
