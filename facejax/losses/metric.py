@@ -64,7 +64,10 @@ def contrastive(
     _check_pairs(a, b)
     dtype = working_dtype(a, b)
     difference = a.astype(dtype) - b.astype(dtype)
-    length = norms(difference)[0] if distance == "l2" else jnp.sum(jnp.abs(difference), axis=-1)
+    if distance == "l2":
+        length = norms(difference)[0]
+    else:  # jnp.abs has slope 1 at 0
+        length = jnp.sum(difference * jnp.sign(difference), axis=-1)
     gap = jax.nn.relu(jnp.asarray(margin, dtype) - length)
     return 0.5 * jnp.square(jnp.where(_positive(same, dtype), length, gap))
 
