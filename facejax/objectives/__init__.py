@@ -63,7 +63,7 @@ _STRUCTURE = ("bias", "classes", "blend")  # keywords of the losses that are no 
 
 def needs_pairs(name: str) -> bool:
     """Whether a loss learns only from batches that hold several images of an identity."""
-    return name in ("deepid2", "facenet", *_PAIRS)
+    return name in ("facenet", *_PAIRS)
 
 
 def hyperparameters(name: str) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def hyperparameters(name: str) -> dict[str, Any]:
         found = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         found = {part: value for part, value in found.items() if part not in _STRUCTURE}
     found |= _OWN.get(name, {})
-    if not needs_pairs(name) or name == "deepid2":
+    if not needs_pairs(name):
         for part in ("margin", "scale"):
             if isinstance(found.get(part), float) and name not in _PROXIES:
                 found[f"{part}_warmup"] = 0
