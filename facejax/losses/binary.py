@@ -213,6 +213,8 @@ def sphereface2_initial_bias(
     bent = 2 * 0.5**t - 1
     ratio = balance / ((1 - balance) * max(num_classes - 1, 1))
     root = math.sqrt((1 - ratio) ** 2 + 4 * ratio * math.exp(-2 * scale * margin))
+    if ratio > 1:  # few classes, where 1 - ratio + root cancels
+        return scale * (margin - bent) + math.log((ratio - 1 + root) / 2)
     return math.log(2 * ratio) - scale * (bent + margin) - math.log(1 - ratio + root)
 
 
