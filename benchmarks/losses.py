@@ -12,8 +12,10 @@ people, the pairs they are judged by and the augmentation's noise are the same f
 
 import argparse
 import datetime
+import itertools
 import json
 import math
+import os
 import pathlib
 import platform
 import statistics
@@ -26,9 +28,11 @@ import numpy as np
 from tqdm import tqdm
 
 from facejax import compilation, data, evaluation, models, objectives
+from facejax.errors import UserError
 from facejax.training import loop, optimizer, state, step
 
 SIZE, IDENTITIES, IMAGES, BATCH, DIM, PER_IDENTITY = 32, 400, 12, 32, 128, 4
+UNSEEN, PAIRS = 200, 18_000
 NETWORK = "iresnet10"
 RATE = 0.2  # at its peak; SGD, momentum 0.9, decay 5e-4, cosine, 5 % warm-up
 
@@ -72,12 +76,12 @@ class Bench:
             identities=IDENTITIES, images_per_identity=IMAGES, image_size=SIZE, seed=0, cache=cache
         )
         self.protocol = evaluation.synthetic(
-            identities=100,
+            identities=UNSEEN,
             images_per_identity=10,
             image_size=SIZE,
             seed=0,
             first_identity=IDENTITIES,
-            pairs=4000,
+            pairs=PAIRS,
             cache=cache,
         )
         self.network = models.network(NETWORK, width=0.25, embedding_size=DIM, axis_name=step.AXIS)
@@ -86,6 +90,7 @@ class Bench:
             lambda key: self.network.init(key, jnp.zeros((1, SIZE, SIZE, 3)))
         )
         self.built: dict[str, tuple] = {}
+        self.drawn: dict[tuple, list] = {}
 
     def build(self, name: str) -> tuple:
         """(fresh state of a seed, compiled step) of a loss."""
@@ -124,28 +129,34 @@ class Bench:
         self.built = {**kept, name: (fresh, stepper)}
         return fresh, stepper
 
-    def batches(self, name: str, seed: int):
-        """The batches of a run: pairs of one person in them where the loss needs some."""
-        return data.batches(
-            self.source,
-            batch_size=BATCH,
-            image_size=SIZE,
-            seed=seed,
-            images_per_identity=PER_IDENTITY if paired(name) else 0,
-        )
+    def batches(self, name: str, seed: int) -> list:
+        """The batches of a run: several images of a person in each where the loss needs them."""
+        kind = paired(name), seed
+        if kind not in self.drawn:
+            endless = data.batches(
+                self.source,
+                batch_size=BATCH,
+                image_size=SIZE,
+                seed=seed,
+                images_per_identity=PER_IDENTITY if kind[0] else 0,
+            )
+            self.drawn[kind] = list(itertools.islice(endless, self.steps))
+        return self.drawn[kind]
 
     def train(self, name: str, seed: int, bar: tqdm) -> dict:
         """One run, and how well it tells unseen people apart."""
         started = time.perf_counter()
         fresh, stepper = self.build(name)
-        current, batches = stepper.enter(fresh(seed)), self.batches(name, seed)
-        for number in range(1, self.steps + 1):
-            current, metrics = stepper.run(current, stepper.feed(next(batches)))
+        current = stepper.enter(fresh(seed))
+        for number, batch in enumerate(self.batches(name, seed), 1):
+            current, metrics = stepper.run(current, stepper.feed(batch))
             if number % 50 == 0:
                 loss = float(metrics["loss"]) / BATCH
                 bar.set_postfix_str(f"{name} seed {seed} step {number} loss {loss:.3f}")
         trained = stepper.leave(current)
         variables = {"params": trained.params["backbone"], "batch_stats": trained.batch_stats}
+        if not math.isfinite(float(metrics["loss"])):
+            raise UserError(f"{name} with seed {seed} diverged")
         result = evaluation.evaluate(self.embedder, variables, self.protocol, batch_size=100)
         line = loop.scores(self.steps, result)
         return {
@@ -162,7 +173,7 @@ class Bench:
         runs = {}
         for which in times:
             fresh, stepper = self.build(which)
-            batch = stepper.feed(next(self.batches(which, 0)))
+            batch = stepper.feed(self.batches(which, 0)[0])
             runs[which] = [stepper, stepper.enter(fresh(0)), batch]
         for _ in range(rounds):
             for which, (stepper, current, batch) in runs.items():
@@ -182,13 +193,15 @@ def paired(name: str) -> bool:
 
 def settings(name: str, steps: int) -> dict:
     """All that a run depends on but its seed."""
-    chosen = {k: float(v) if isinstance(v, int) else v for k, v in CHOSEN.get(name, {}).items()}
+    values = {**objectives.hyperparameters(name), **CHOSEN.get(name, {})}
     return {
         "steps": steps,
         "size": SIZE,
+        "batch": BATCH,
+        "pairs": PAIRS,
         "rate": RATES.get(name, RATE),
-        "paired": paired(name),
-        "chosen": chosen,
+        "images_per_identity": PER_IDENTITY if paired(name) else 0,
+        "hyperparameters": {k: float(v) if isinstance(v, int) else v for k, v in values.items()},
     }
 
 
@@ -233,14 +246,14 @@ def table(lines: list[dict], steps: int) -> str:
     )
     seeds = max(len(runs) for runs in found.values())
     said = (
-        f"`python benchmarks/losses.py`, {datetime.date.today()}, {platform.machine()} CPU, "
-        f"2 cores, jax {jax.__version__}. **Synthetic** faces: {IDENTITIES} identities x {IMAGES} "
-        f"images of {SIZE}x{SIZE}, {steps} steps of {BATCH}, IResNet-10 x 0.25, {DIM} dimensions, "
-        f"SGD at {RATE:g} with a cosine; 4,000 pairs of 100 unseen identities. Mean and standard "
-        f"deviation of {seeds} seeds. P x K: batches of {BATCH // PER_IDENTITY} identities x "
-        f"{PER_IDENTITY} images, the others at random. A bench this small separates two losses "
-        "only where their intervals do not overlap, and says nothing of their order on millions "
-        "of images."
+        f"`python benchmarks/losses.py`, table of {datetime.date.today()}, {os.cpu_count()} CPU "
+        f"cores ({platform.machine()}), jax {jax.__version__}. **Synthetic** faces: {IDENTITIES} "
+        f"identities x {IMAGES} images of {SIZE}x{SIZE}, {steps} steps of {BATCH}, IResNet-10 x "
+        f"0.25, {DIM} dimensions, SGD at {RATE:g} with a cosine; {PAIRS:,} pairs of {UNSEEN} unseen "
+        f"identities. Mean and standard deviation of {seeds} seeds. P x K: batches of "
+        f"{BATCH // PER_IDENTITY} identities x {PER_IDENTITY} images, the others at random. A bench "
+        "this small separates two losses only where their intervals do not overlap, and says "
+        "nothing of their order on millions of images."
     )
     below = "\n(1) below the plain softmax by more than the spread of the two:\n" if notes else ""
     return "\n".join([said, "", header, *rows, below, *notes]).rstrip() + "\n"
@@ -266,9 +279,11 @@ def main() -> None:
     cache = arguments.cache.expanduser()
     compilation.enable_cache(str(cache / "xla"))
 
+    lines = loop.read_lines(results)
+    results.write_text("".join(json.dumps(line) + "\n" for line in lines))  # without a cut-off end
     done = {
         (line["loss"], line["seed"])
-        for line in loop.read_lines(results)
+        for line in lines
         if line["settings"] == settings(line["loss"], arguments.steps)
     }
     runs = [*range(arguments.seeds), "ratio"]  # a ratio wants a quiet machine
