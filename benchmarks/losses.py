@@ -36,9 +36,10 @@ UNSEEN, PAIRS = 200, 18_000
 NETWORK = "iresnet10"
 RATE = 0.2  # at its peak; SGD, momentum 0.9, decay 5e-4, cosine, 5 % warm-up
 
-# Other than the defaults, which are for millions of images: few classes and a short run want a
-# lower scale and margin. Chosen on seed 0 of these very runs where a comment says "tried".
-SHORT = {"scale": 24.0, "margin": 0.2}
+# Other than the defaults, which are for very many identities: for 400 a scale of 12 did better than
+# 16, 24 and 32 (normface 90.5, 89.5, 88.8 and 88.8 %, arcface likewise; seed 0), and all that have
+# one share it. Margins are what a short run learns with.
+SHORT = {"scale": 12.0, "margin": 0.2}
 CHOSEN: dict[str, dict] = {
     "deepid2": {"margin": 10.0},  # raw features of length 11 or so
     "l_softmax": {  # the published schedules anneal over 10,000 steps and more
@@ -46,20 +47,20 @@ CHOSEN: dict[str, dict] = {
         "anneal_minimum": 1.0,
     },
     "sphereface": {"margin": 3, "anneal_base": 100.0, "anneal_gamma": 0.1},
-    "normface": {"scale": 16.0},
-    "cosface": {"scale": 24.0, "margin": 0.15},
+    "normface": {"scale": 12.0},
+    "cosface": {"scale": 12.0, "margin": 0.15},
     "arcface": SHORT,
-    "combined_margin": {"scale": 24.0, "m2": 0.1, "m3": 0.1},
+    "combined_margin": {"scale": 12.0, "m2": 0.1, "m3": 0.1},
     "mv_softmax": {**SHORT, "hardness": 0.1},
-    "circle": {"scale": 32.0},
+    "circle": {"scale": 16.0},
     "curricularface": SHORT,
-    "magface": {"scale": 24.0, "l_a": 5.0, "u_a": 25.0, "l_m": 0.1, "u_m": 0.3, "lambda_g": 7.0},
+    "magface": {"scale": 12.0, "l_a": 5.0, "u_a": 25.0, "l_m": 0.1, "u_m": 0.3, "lambda_g": 4.0},
     "subcenter_arcface": SHORT,
     "adaface": SHORT,
-    "elasticface": {"scale": 24.0, "mean": 0.2, "sigma": 0.02},
-    "sphereface2": {"scale": 24.0, "margin": 0.2},
-    "sphereface_r": {"scale": 24.0, "margin": 1.3},
-    "uniface": {"scale": 24.0, "margin": 0.15},
+    "elasticface": {"scale": 12.0, "mean": 0.2, "sigma": 0.02},
+    "sphereface2": {"scale": 12.0, "margin": 0.2},
+    "sphereface_r": {"scale": 12.0, "margin": 1.3},
+    "uniface": {"scale": 12.0, "margin": 0.15},
     "li_arcface": SHORT,
 }  # fmt: skip
 RATES: dict[str, float] = {}
@@ -287,7 +288,7 @@ def main() -> None:
         if line["settings"] == settings(line["loss"], arguments.steps)
     }
     runs = [*range(arguments.seeds), "ratio"]  # a ratio wants a quiet machine
-    missing = [(name, run) for name in names for run in runs if (name, run) not in done]
+    missing = [(name, run) for run in runs for name in names if (name, run) not in done]
     if missing:
         bench = Bench(cache / "datasets", arguments.steps)
     with tqdm(total=len(missing), unit="run", mininterval=1) as bar:
@@ -295,7 +296,7 @@ def main() -> None:
             if run == "ratio":
                 found = {"ratio": round(bench.ratio(name), 3)}
             else:
-                found = bench.train(name, run, bar)
+                found = bench.train(name, int(run), bar)
             line = {"loss": name, "seed": run, **found}
             loop.write_line(results, {**line, "settings": settings(name, arguments.steps)})
             bar.update()
