@@ -3,7 +3,7 @@
     python train.py --config=configs/deepid2.py
 
 Unseen synthetic people: accuracy 91.8 % (90.9-92.6; untrained 71.0), TAR at FAR 1e-2 0.676,
-at 1e-3 0.521. One run, seed 0; 80 to 100 s on two quiet CPU cores.
+at 1e-3 0.521. One run, seed 0.
 """
 
 from configs import default
