@@ -137,6 +137,16 @@ def theirs(name: str, **changed):
     return functools.partial(getattr(module, case.loss), **{**case.keywords, **changed})
 
 
+def losses_of(function, *after, **keywords):
+    """The losses of a function that also returns a state, or takes more arrays."""
+
+    def run(e, w, y):
+        result = function(e, w, y, *after, **keywords)
+        return result[0] if isinstance(result, tuple) else result
+
+    return run
+
+
 def values(result):
     """The losses of a reference's answer."""
     return result[0] if isinstance(result, tuple) else result
