@@ -1,5 +1,15 @@
 """Face-recognition losses: pure functions of arrays, per example, for any JAX code.
 
+Those with class weights take raw embeddings [B, D], raw weights [C, D] (one row a class) and
+integer labels [B], and return per-example losses [B] in float32 (float64 for float64 inputs),
+whatever the inputs' type; the caller takes the mean over the real rows. A label of -1 marks a
+padding row (loss 0, no gradient); any other label outside [0, C) makes its row's loss NaN.
+`classes` says how the classes are laid out over devices. A loss with a memory takes it as its last
+array and returns it with the losses.
+
+Notation of the docstrings: theta_j is the angle between the embedding x and class row w_j, y the
+label, and CE(z) = log(sum_j exp z_j) - z_y.
+
 >>> import jax, jax.numpy as jnp
 >>> from facejax.losses import arcface
 >>> key_e, key_w = jax.random.split(jax.random.key(0))

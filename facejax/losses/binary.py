@@ -1,12 +1,6 @@
 """The losses that sum over the classes instead of a softmax.
 
-All take raw embeddings [B, D], raw class weights [C, D] (one row a class) and integer labels [B],
-and return per-example losses [B] in float32 (float64 for float64 inputs); the caller takes the
-mean over the real rows. A label of -1 marks a padding row (loss 0, no gradient); any other label
-outside [0, C) makes its row's loss NaN. `classes` says how the classes are laid out over devices.
-
-Notation: theta_j is the angle between the embedding x and class row w_j, y the label, and
-CE(z) = log(sum_j exp z_j) - z_y.
+Notation, labels and what is returned: see `facejax.losses`.
 """
 
 import math
