@@ -15,5 +15,6 @@ def save(figure: Figure, path: pathlib.Path, *, colors: int = 128, dpi: int = 11
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    picture.quantize(colors, dither=Image.Dither.NONE).save(path, optimize=True)
+    method = Image.Quantize.MAXCOVERAGE  # keeps hues that few pixels have
+    picture.quantize(colors, method, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

@@ -187,7 +187,7 @@ def draw_decision_boundaries(path: pathlib.Path) -> None:
         axis.plot([-1, 1], [-1, 1], color="0.35", lw=0.8, ls=":")
         axis.contour(side, side, lead, [0.0], colors="k", linewidths=1.6)
         axis.set_title(title, fontsize=10.5)
-        axis.set_aspect("equal")
+        axis.set(aspect="equal", xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
     around = np.linspace(0, 2 * math.pi, 200)
     radius = math.sqrt(2) * 0.25
     axes[2, 2].plot(radius * np.cos(around), 1 + radius * np.sin(around), "--", color="gold",
