@@ -305,7 +305,8 @@ def main() -> None:
     compilation.enable_cache(str(cache / "xla"))
 
     lines = loop.read_lines(results)
-    results.write_text("".join(json.dumps(line) + "\n" for line in lines))  # without a cut-off end
+    if results.exists() and not results.read_text().endswith("\n"):  # a run was cut off in its line
+        results.write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = {
         (line["loss"], line["seed"])
         for line in lines
