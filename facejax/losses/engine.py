@@ -8,6 +8,7 @@ the classes over devices, once for all losses.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -141,7 +142,7 @@ def margin_rows(
     chex.assert_equal_shape_suffix([embeddings, weights], 1)
     classes = classes or Classes()
     axis_name, num_classes = classes.axis_name, classes.num_classes
-    slice_size, own_rows = weights.shape[0], labels.shape[0]
+    slice_size, row_count = weights.shape[0], labels.shape[0]
     column = jnp.arange(slice_size, dtype=jnp.int32)
     if axis_name is None:
         slices = 1
@@ -192,14 +193,16 @@ def margin_rows(
     losses = jnp.where(known, losses, jnp.where(real, jnp.nan, 0))
     hardest = _peak(jnp.where(is_negative, similarity, VOID), axis_name)
 
-    def own(values):
-        if axis_name is None:
-            return values
-        start = lax.axis_index(axis_name) * own_rows
-        return lax.dynamic_slice_in_dim(values, start, own_rows)
-
     losses = losses.astype(working_dtype(embeddings, weights))
+    own = functools.partial(own_rows, count=row_count, axis_name=axis_name)
     return Rows(own(losses), own(target), own(hardest), state)
+
+
+def own_rows(values: jax.Array, count: int, axis_name: str | None) -> jax.Array:
+    """This device's part of rows gathered from all devices."""
+    if axis_name is None:
+        return values
+    return lax.dynamic_slice_in_dim(values, lax.axis_index(axis_name) * count, count)
 
 
 def _for_rows(context: Any, real: jax.Array, dtype: jnp.dtype) -> Any:

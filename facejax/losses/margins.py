@@ -14,13 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.curves import beyond, cosine_of_sum, one_of, psi, real_psi
+from facejax.losses.curves import Number, beyond, cosine_of_sum, one_of, psi, real_psi
 from facejax.losses.engine import Context, Margin, Seen
 from facejax.losses.numerics import VOID, angle
 
 GRADIENTS = ("exact", "straight_through")
-
-Number = float | jax.Array
 
 
 class AdaFaceStatistics(NamedTuple):
@@ -90,10 +88,7 @@ def l_softmax(*, margin, blend) -> Margin:
     """psi(theta) on raw features and raw class weights."""
 
     def target(similarity, context):
-        lengths = context.norm * context.class_norm
-        positive = lengths > 0
-        cosine = jnp.where(positive, similarity / jnp.where(positive, lengths, 1), 0)
-        return (blend * similarity + lengths * psi(cosine, margin)) / (1 + blend)
+        return _annealed_psi(similarity, context.norm * context.class_norm, margin, blend)
 
     return Margin(target, _identity, normalize=(False, False))
 
@@ -102,11 +97,16 @@ def sphereface(*, margin, blend) -> Margin:
     """psi(theta) on unit class weights and raw features."""
 
     def target(similarity, context):
-        positive = context.norm > 0
-        cosine = jnp.where(positive, similarity / jnp.where(positive, context.norm, 1), 0)
-        return (blend * similarity + context.norm * psi(cosine, margin)) / (1 + blend)
+        return _annealed_psi(similarity, context.norm, margin, blend)
 
     return Margin(target, _identity, normalize=(False, True))
+
+
+def _annealed_psi(similarity, lengths, margin, blend) -> jax.Array:
+    """(blend lengths cos + lengths psi) / (1 + blend), where similarity = lengths cos."""
+    positive = lengths > 0
+    cosine = jnp.where(positive, similarity / jnp.where(positive, lengths, 1), 0)
+    return (blend * similarity + lengths * psi(cosine, margin)) / (1 + blend)
 
 
 def sphereface_r(*, scale, margin) -> Margin:

@@ -83,10 +83,9 @@ def hyperparameters(name: str) -> dict[str, Any]:
         found = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         found = {part: value for part, value in found.items() if part not in _STRUCTURE}
     found |= _OWN.get(name, {})
-    if not needs_pairs(name):
-        for part in ("margin", "scale"):
-            if isinstance(found.get(part), float) and name not in _PROXIES:
-                found[f"{part}_warmup"] = 0
+    if not needs_pairs(name) and name not in _PROXIES:
+        rising = [part for part in ("margin", "scale") if isinstance(found.get(part), float)]
+        found |= {f"{part}_warmup": 0 for part in rising}
     return found
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from facejax.losses.engine import own_rows
 from facejax.losses.numerics import dot_rows, norms
 
 
@@ -31,13 +32,6 @@ def initial_weights(key: jax.Array, *shape: int) -> jax.Array:
 def all_rows(rows: jax.Array, axis_name: str | None) -> jax.Array:
     """The rows (or class slices) of all devices, in axis order."""
     return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
-
-
-def own_rows(values: jax.Array, count: int, axis_name: str | None) -> jax.Array:
-    """This device's part of what `all_rows` put together."""
-    if axis_name is None:
-        return values
-    return lax.dynamic_slice_in_dim(values, lax.axis_index(axis_name) * count, count)
 
 
 def is_self(own: int, everyone: int, axis_name: str | None) -> jax.Array:

@@ -6,12 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from facejax import losses
+from facejax.losses.batch_pairs import all_pairs
+from facejax.losses.engine import own_rows
 from facejax.objectives.common import (
     Objective,
     all_rows,
     initial_weights,
     nearest_is_same,
-    own_rows,
 )
 
 
@@ -46,8 +47,8 @@ def pairs(name: str, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
         values = function(everyone.astype(dtype), every_label, **chosen)
         if name == "n_pairs":  # the mean is over the pairs, the raw lengths are held down
             real = every_label >= 0
-            same = (every_label[:, None] == every_label[None, :]) & real[:, None] & real[None, :]
-            pairs = jnp.sum(jnp.sum(jnp.tril(same), axis=1) == 2)  # one second row an identity
+            before = jnp.sum(jnp.tril(all_pairs(every_label).positive), axis=1)
+            pairs = jnp.sum(before == 1)  # one second row an identity
             share = jnp.sum(real).astype(values.dtype) / jnp.maximum(pairs, 1).astype(values.dtype)
             squares = jnp.sum(jnp.square(everyone.astype(values.dtype)), axis=1)
             values = values * share + regularizer * jnp.where(real, squares, 0)
