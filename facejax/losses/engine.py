@@ -17,9 +17,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.numerics import VOID, dot_rows, norms, working_dtype
+from facejax.losses.dense import Layout, Operands, dense
+from facejax.losses.numerics import norms, working_dtype
+from facejax.losses.streamed import streamed
 
 REDUCTIONS = ("logsumexp", "sum")
+# From so many classes of a device on, `auto` streams, so many at a time.
+AUTO_CLASSES, AUTO_BLOCK = 16_384, 4096
 
 
 class Context(NamedTuple):
@@ -32,7 +36,7 @@ class Context(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The rows of all devices, [B] each, as `Margin.observe` sees them."""
+    """The rows of all devices, [B] each, without gradient, as `Margin.observe` sees them."""
 
     target: jax.Array  # similarity with the row's own class
     norm: jax.Array  # norm of the raw embedding
@@ -62,7 +66,7 @@ class Margin(NamedTuple):
     penalty: Callable[[Context], jax.Array] | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Classes:
     """How the class dimension is laid out.
 
@@ -73,10 +77,22 @@ class Classes:
         Differentiate `losses.sum() / global_rows`: embeddings and slice get the gradient of the
         sum over all devices; what is replicated gets a part, so `psum` it once.
       num_classes: how many of the rows (of all slices) are classes; the rest is padding.
+      block_size: None computes one [B, C] matrix; a number streams that many classes at a time, so
+        that memory follows the block; `auto` streams from `AUTO_CLASSES` classes on.
+
+    Raises:
+      ValueError: if the block size is not a positive whole number or `auto`.
     """
 
+    block_size: int | str | None = None
     axis_name: str | None = None
     num_classes: int | None = None
+
+    def __post_init__(self):
+        size = self.block_size
+        if size in (None, "auto") or (isinstance(size, int) and size >= 1):
+            return
+        raise ValueError(f"block_size must be a whole number of at least 1, or auto; got {size!r}")
 
 
 class Rows(NamedTuple):
@@ -143,12 +159,10 @@ def margin_rows(
     classes = classes or Classes()
     axis_name, num_classes = classes.axis_name, classes.num_classes
     slice_size, row_count = weights.shape[0], labels.shape[0]
-    column = jnp.arange(slice_size, dtype=jnp.int32)
-    if axis_name is None:
-        slices = 1
-    else:
+    slices, first = 1, jnp.zeros((), jnp.int32)
+    if axis_name is not None:
         slices = lax.axis_size(axis_name)
-        column += lax.axis_index(axis_name) * slice_size
+        first = lax.axis_index(axis_name) * slice_size
         embeddings, labels, context = _gather_rows((embeddings, labels, context), axis_name)
     if num_classes is None:
         num_classes = slice_size * slices
@@ -159,43 +173,39 @@ def margin_rows(
     embeddings = jnp.where(real[:, None], embeddings, jnp.zeros((), embeddings.dtype))
     context = _for_rows(context, real, working_dtype(embeddings, weights))
     norm, inverse_norm = norms(embeddings)
-    similarity = dot_rows(embeddings, weights.reshape(-1, weights.shape[-1]))
-    if margin.normalize[0]:
-        similarity *= inverse_norm[:, None]
-    if margin.normalize[1]:  # the products are scaled, so no second [C, D] array is made
-        similarity *= norms(weights)[1].reshape(1, -1)
-    if weights.ndim == 3:
-        similarity = jnp.max(similarity.reshape(len(labels), *weights.shape[:2]), axis=2)
-    if bias is not None:
-        similarity += bias.astype(similarity.dtype)[None, :]
+    layout = Layout(first, num_classes, axis_name, margin.normalize[1], margin.reduce == "sum")
+    inverse = inverse_norm if margin.normalize[0] else None
+    operands = Operands(embeddings, inverse, weights, bias, None, None)
+    labels = labels.astype(jnp.int32)
+    size = _block_size(classes.block_size, slice_size)
+    if size is None:
+        scores = dense(operands, labels, layout)
+    else:
+        scores = streamed(operands, labels, layout, block=size, backward_block=size)
 
-    is_target = labels[:, None] == column[None, :]
-    is_negative = ~is_target & (column < num_classes)[None, :]
-    target = _sum(jnp.sum(jnp.where(is_target, similarity, 0), axis=1), axis_name)
     state = None
     if margin.observe is not None:
-        fixed = lax.stop_gradient(similarity)
+        seen = Seen(scores.target, lax.stop_gradient(norm), known, scores.log_sum)
+        context, state = margin.observe(seen, context)
 
-        def log_sum(function):
-            return _logsumexp(jnp.where(is_negative, function(fixed), VOID), axis_name)
+    def negative(similarity, target, class_norm, rest):
+        return margin.negative(similarity, Context(target, rest[0], rest[1], class_norm))
 
-        context, state = margin.observe(Seen(target, norm, known, log_sum), context)
-    shared = Context(target, norm, context, _own_norm(weights, labels, column[0], axis_name))
-    positive, others = margin.target(target, shared), margin.negative(similarity, shared)
+    outputs = scores.reduce(negative, (norm, context))
+    shared = Context(outputs.target, norm, context, outputs.class_norm)
+    positive = margin.target(outputs.target, shared)
     if margin.reduce == "sum":
-        losses = positive + _sum(jnp.sum(jnp.where(is_negative, others, 0), axis=1), axis_name)
+        losses = positive + outputs.reduced
     else:
         # softplus(LSE of the negatives - target): the cross-entropy without a second target logit.
-        negatives = _logsumexp(jnp.where(is_negative, others, VOID), axis_name)
-        losses = jax.nn.softplus(negatives - positive)
+        losses = jax.nn.softplus(outputs.reduced - positive)
     if margin.penalty is not None:
         losses += margin.penalty(shared)
     losses = jnp.where(known, losses, jnp.where(real, jnp.nan, 0))
-    hardest = _peak(jnp.where(is_negative, similarity, VOID), axis_name)
 
     losses = losses.astype(working_dtype(embeddings, weights))
     own = functools.partial(own_rows, count=row_count, axis_name=axis_name)
-    return Rows(own(losses), own(target), own(hardest), state)
+    return Rows(own(losses), own(outputs.target), own(outputs.hardest), state)
 
 
 def own_rows(values: jax.Array, count: int, axis_name: str | None) -> jax.Array:
@@ -217,16 +227,10 @@ def _for_rows(context: Any, real: jax.Array, dtype: jnp.dtype) -> Any:
     return jax.tree.map(clean, context)
 
 
-def _own_norm(
-    weights: jax.Array, labels: jax.Array, first: jax.Array, axis_name: str | None
-) -> jax.Array | None:
-    """The norm of each row's own class weight; free where no margin reads it."""
-    if weights.ndim != 2:
-        return None
-    index = labels - first
-    here = (index >= 0) & (index < weights.shape[0])
-    own = norms(weights)[0][jnp.where(here, index, 0)]
-    return _sum(jnp.where(here, own, 0), axis_name)
+def _block_size(chosen: int | str | None, classes: int) -> int | None:
+    if chosen == "auto":
+        return AUTO_BLOCK if classes >= AUTO_CLASSES else None
+    return chosen  # type: ignore[return-value]
 
 
 def _gather_rows(tree: Any, axis_name: str) -> Any:
@@ -236,17 +240,3 @@ def _gather_rows(tree: Any, axis_name: str) -> Any:
         return lax.all_gather(leaf, axis_name, tiled=True) if jnp.ndim(leaf) else leaf
 
     return jax.tree.map(gather, tree)
-
-
-def _sum(values: jax.Array, axis_name: str | None) -> jax.Array:
-    return values if axis_name is None else lax.psum(values, axis_name)
-
-
-def _peak(values: jax.Array, axis_name: str | None) -> jax.Array:
-    peak = lax.stop_gradient(jnp.max(values, axis=1))
-    return peak if axis_name is None else lax.pmax(peak, axis_name)
-
-
-def _logsumexp(logits: jax.Array, axis_name: str | None) -> jax.Array:
-    peak = _peak(logits, axis_name)
-    return peak + jnp.log(_sum(jnp.sum(jnp.exp(logits - peak[:, None]), axis=1), axis_name))

@@ -52,15 +52,20 @@ def dot_rows(left: jax.Array, right: jax.Array) -> jax.Array:
     bfloat16 and float16 inputs are multiplied as they are and summed in float32; so are, in the
     backward, their gradients. float32 products take full precision on every platform.
     """
-    if left.dtype != right.dtype:
-        common = working_dtype(left, right)
-        left, right = left.astype(common), right.astype(common)
+    left, right = alike(left, right)
     if jnp.finfo(left.dtype).bits < 32:
         return _low_precision_dot(left, right)
-    return _contract(left, right, 1, 1)
+    return contract(left, right, 1, 1)
 
 
-def _contract(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> jax.Array:
+def alike(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both in one type: their own if it is the same, else `working_dtype`."""
+    common = left.dtype if left.dtype == right.dtype else working_dtype(left, right)
+    return left.astype(common), right.astype(common)
+
+
+def contract(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> jax.Array:
+    """The product of two matrices over one axis of each, summed in `working_dtype`."""
     return lax.dot_general(
         left,
         right,
@@ -72,7 +77,7 @@ def _contract(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int
 
 @jax.custom_vjp
 def _low_precision_dot(left: jax.Array, right: jax.Array) -> jax.Array:
-    return _contract(left, right, 1, 1)
+    return contract(left, right, 1, 1)
 
 
 def _low_precision_dot_forward(left, right):
@@ -83,8 +88,8 @@ def _low_precision_dot_backward(saved, gradient):
     # A float32 gradient here would drag both products into float32.
     left, right = saved
     gradient = gradient.astype(left.dtype)
-    d_left = _contract(gradient, right, 1, 0)
-    d_right = _contract(gradient, left, 0, 0)
+    d_left = contract(gradient, right, 1, 0)
+    d_right = contract(gradient, left, 0, 0)
     return d_left.astype(left.dtype), d_right.astype(right.dtype)
 
 

@@ -1,0 +1,141 @@
+"""The dense reduction: one [B, C] matrix of similarities; and what both reductions share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from facejax.losses.numerics import VOID, dot_rows, norms
+
+
+class Operands(NamedTuple):
+    """All that has a gradient."""
+
+    embeddings: jax.Array  # [B, D], of all devices
+    inverse_norm: jax.Array | None  # [B], if features are normalised
+    weights: jax.Array  # [C, D] or [C, K, D], this device's
+    bias: jax.Array | None  # [C]
+    context: Any  # what the negatives see besides: a pytree of [B] and scalar arrays
+    constants: Any  # traced hyperparameters, as the forward and the backward close over them
+
+
+class Layout(NamedTuple):
+    """Where the classes are, and what is to be made of their similarities."""
+
+    first: jax.Array  # the number of this device's first class
+    num_classes: int  # over all devices; what lies behind is padding
+    axis_name: str | None
+    normalize_classes: bool
+    is_sum: bool  # of the negatives' terms, else the log-sum-exp of their logits
+
+
+class Outputs(NamedTuple):
+    """Of each row of all devices, [B], equal on every device."""
+
+    target: jax.Array  # similarity with the row's own class
+    class_norm: jax.Array  # norm of the own class weight
+    reduced: jax.Array  # log-sum-exp, or sum, of the negatives
+    hardest: jax.Array  # the largest similarity with another class; without gradient
+
+
+def similarities(
+    products: jax.Array,
+    inverse_norm: jax.Array | None,
+    inverse_class_norms: jax.Array | None,
+    bias: jax.Array | None,
+    centers: int,
+) -> jax.Array:
+    """From raw products [B, classes x centers] to similarities [B, classes]."""
+    if inverse_norm is not None:
+        products *= inverse_norm[:, None]
+    if inverse_class_norms is not None:  # scaling the products spares a second [C, D] array
+        products *= inverse_class_norms[None, :]
+    if centers > 1:
+        products = jnp.max(products.reshape(len(products), -1, centers), axis=2)
+    return products if bias is None else products + bias.astype(products.dtype)[None, :]
+
+
+class Scores(NamedTuple):
+    """The similarities of a batch, in two steps: the targets, then the negatives.
+
+    Attributes:
+      target: [B], without gradient.
+      log_sum: f -> LSE_{j != y} f(s_ij) [B], without gradient.
+      reduce: (negative, context) -> Outputs, where negative is (similarities [B, classes],
+        target [B], class_norm [B], context) -> logits or terms [B, classes].
+    """
+
+    target: jax.Array
+    log_sum: Callable[[Callable], jax.Array]
+    reduce: Callable[[Callable, Any], Outputs]
+
+
+def dense(operands: Operands, labels: jax.Array, layout: Layout) -> Scores:
+    """All similarities at once; the gradient is JAX's."""
+    weights, axis_name = operands.weights, layout.axis_name
+    class_norms, inverse = norms(weights)
+    matrix = similarities(
+        dot_rows(operands.embeddings, flat(weights)),
+        operands.inverse_norm,
+        inverse.reshape(-1) if layout.normalize_classes else None,
+        operands.bias,
+        centers(weights),
+    )
+    column = layout.first + jnp.arange(len(weights), dtype=labels.dtype)
+    is_target = labels[:, None] == column[None, :]
+    is_negative = ~is_target & (column < layout.num_classes)[None, :]
+    target = total(jnp.sum(jnp.where(is_target, matrix, 0), axis=1), axis_name)
+    fixed = lax.stop_gradient(matrix)
+
+    def peak(values):
+        return largest(lax.stop_gradient(jnp.max(values, axis=1)), axis_name)
+
+    def log_sum_exp(logits):
+        logits = jnp.where(is_negative, logits, VOID)
+        high = peak(logits)
+        sums = total(jnp.sum(jnp.exp(logits - high[:, None]), axis=1), axis_name)
+        return high + jnp.log(sums)
+
+    def reduce(negative, context):
+        place = jnp.clip(labels - layout.first, 0, len(weights) - 1)
+        lone = class_norms if weights.ndim == 2 else class_norms[:, 0]
+        class_norm = total(
+            jnp.where(is_here(labels, layout, len(weights)), lone[place], 0), axis_name
+        )
+        values = negative(matrix, target, class_norm, context)
+        if layout.is_sum:
+            reduced = total(jnp.sum(jnp.where(is_negative, values, 0), axis=1), axis_name)
+        else:
+            reduced = log_sum_exp(values)
+        return Outputs(target, class_norm, reduced, peak(jnp.where(is_negative, fixed, VOID)))
+
+    return Scores(
+        lax.stop_gradient(target), lambda f: log_sum_exp(lax.stop_gradient(f(fixed))), reduce
+    )
+
+
+def flat(weights: jax.Array) -> jax.Array:
+    """[C, D] or [C, K, D] -> [C x K, D]."""
+    return weights.reshape(-1, weights.shape[-1])
+
+
+def centers(weights: jax.Array) -> int:
+    """K, the centres a class has."""
+    return weights.shape[1] if weights.ndim == 3 else 1
+
+
+def is_here(labels: jax.Array, layout: Layout, count: int) -> jax.Array:
+    """Whether a label is one of this device's `count` classes."""
+    return (labels >= layout.first) & (labels < layout.first + count)
+
+
+def total(values: Any, axis_name: str | None) -> Any:
+    """The sum over devices."""
+    return values if axis_name is None else lax.psum(values, axis_name)
+
+
+def largest(values: jax.Array, axis_name: str | None) -> jax.Array:
+    """The maximum over devices."""
+    return values if axis_name is None else lax.pmax(values, axis_name)

@@ -1,0 +1,244 @@
+"""The streamed reduction: class blocks under a scan, so that memory follows the block, not C.
+
+Forward, an online log-sum-exp (or a sum) over the blocks. Backward, each block is computed again;
+its part of the class weights' gradient is written into one [C, D] array, and no normalised copy of
+the weights is ever made. The rows' own classes are a gather of [B, D] beside the blocks.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from facejax.losses.dense import (
+    Layout,
+    Operands,
+    Outputs,
+    Scores,
+    centers,
+    flat,
+    is_here,
+    largest,
+    similarities,
+    total,
+)
+from facejax.losses.numerics import VOID, alike, contract, norms
+
+
+def streamed(
+    operands: Operands, labels: jax.Array, layout: Layout, *, block: int, backward_block: int
+) -> Scores:
+    """Class blocks of the sizes given; the same numbers as `dense`."""
+    blocks = min(block, len(operands.weights)), min(backward_block, len(operands.weights))
+    fixed = jax.tree.map(lax.stop_gradient, operands)
+    target, _ = total(_own_classes(fixed, labels, layout), layout.axis_name)
+
+    def log_sum(function):
+        negative = lambda similarity, _: lax.stop_gradient(function(similarity))  # noqa: E731
+        return _negatives(negative, fixed, labels, layout._replace(is_sum=False), blocks[0])[0]
+
+    def reduce(negative, context):
+        return _reduce(negative, operands._replace(context=context), labels, layout, blocks)
+
+    return Scores(target, log_sum, reduce)
+
+
+def _own_classes(operands: Operands, labels: jax.Array, layout: Layout):
+    """(target similarity, norm of the own class weight), [B] each; 0 where it is elsewhere."""
+    bias = None if operands.bias is None else _gather(operands.bias, labels, layout)
+    here = is_here(labels, layout, len(operands.weights))
+    rows = _gather(operands.weights, labels, layout)
+    return _own(operands.embeddings, operands.inverse_norm, rows, bias, here, layout)
+
+
+def _own(embeddings, inverse_norm, rows, bias, here, layout: Layout):
+    left = embeddings[:, None, :] if rows.ndim == 3 else embeddings
+    norm, inverse_class = norms(rows)
+    products = jnp.sum(left.astype(norm.dtype) * rows.astype(norm.dtype), axis=-1)
+    if layout.normalize_classes:
+        products *= inverse_class
+    if rows.ndim == 3:
+        products, norm = jnp.max(products, axis=1), norm[:, 0]
+    if inverse_norm is not None:
+        products *= inverse_norm
+    if bias is not None:
+        products += bias.astype(products.dtype)
+    return jnp.where(here, products, 0), jnp.where(here, norm, 0)
+
+
+def _gather(values: jax.Array, labels: jax.Array, layout: Layout) -> jax.Array:
+    return values[jnp.clip(labels - layout.first, 0, len(values) - 1)]
+
+
+def _reduce(negative, operands: Operands, labels, layout: Layout, blocks) -> Outputs:
+    rows, dtype = len(labels), norms(operands.embeddings)[0].dtype
+    per_row = jnp.zeros(rows, dtype)
+    seen = (per_row, per_row, operands.context)
+    # What a margin closes over may be traced: it becomes an operand, for the forward and for the
+    # backward, whose blocks have another shape.
+    (ahead, ahead_constants), (back, back_constants) = (
+        jax.closure_convert(lambda s, seen: negative(s, *seen), jnp.zeros((rows, b), dtype), seen)
+        for b in blocks
+    )
+    operands = operands._replace(constants=(ahead_constants, back_constants))
+
+    def forward(operands, labels, first):
+        here = layout._replace(first=first)
+        target, class_norm = total(_own_classes(operands, labels, here), layout.axis_name)
+        seen = (target, class_norm, operands.context)
+
+        def values(similarity, seen):
+            return ahead(similarity, seen, *operands.constants[0])
+
+        found = _negatives(values, operands, labels, here, blocks[0], seen)
+        outputs = Outputs(target, class_norm, *found)
+        return outputs, (operands, labels, first, outputs)
+
+    def backward(saved, cotangents):
+        operands, labels, first, outputs = saved
+        here = layout._replace(first=first)
+        gradient = _backward(back, operands, labels, here, blocks[1], outputs, cotangents)
+        return gradient, None, None
+
+    reduce = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
+    reduce.defvjp(forward, backward)
+    return reduce(operands, labels, layout.first)
+
+
+class _Block(NamedTuple):
+    weights: jax.Array  # [block, (K,) D]
+    bias: jax.Array | None
+    negative: jax.Array  # [B, block]: counts as a negative of the row, here
+
+
+def _block(number, size, operands: Operands, labels, layout: Layout) -> tuple[Any, _Block]:
+    """The start of a block and what is in it. The last one overlaps the one before."""
+    count = len(operands.weights)
+    start = jnp.minimum(number * size, count - size)
+    column = start + jnp.arange(size, dtype=labels.dtype)
+    fresh = (column >= number * size) & (column + layout.first < layout.num_classes)
+    negative = fresh[None, :] & (labels[:, None] != (column + layout.first)[None, :])
+    bias = operands.bias
+    if bias is not None:
+        bias = lax.dynamic_slice_in_dim(bias, start, size)
+    return start, _Block(lax.dynamic_slice_in_dim(operands.weights, start, size), bias, negative)
+
+
+def _negatives(negative, operands: Operands, labels, layout: Layout, size: int, seen=None):
+    """(reduced [B], hardest [B]) over the blocks of all devices."""
+    rows, dtype = len(labels), norms(operands.embeddings)[0].dtype
+
+    def step(carry, number):
+        peak, summed, hardest = carry
+        _, block = _block(number, size, operands, labels, layout)
+        similarity = _scores(operands, block, layout)
+        values = negative(similarity, seen)
+        hardest = jnp.maximum(hardest, jnp.max(jnp.where(block.negative, similarity, VOID), axis=1))
+        if layout.is_sum:
+            return (peak, summed + jnp.sum(jnp.where(block.negative, values, 0), 1), hardest), None
+        values = jnp.where(block.negative, values, VOID)
+        higher = jnp.maximum(peak, jnp.max(values, axis=1))
+        summed = summed * jnp.exp(peak - higher)
+        summed += jnp.sum(jnp.exp(values - higher[:, None]), axis=1)
+        return (higher, summed, hardest), None
+
+    void = jnp.full(rows, VOID, dtype)
+    start = (void, jnp.zeros(rows, dtype), void)
+    numbers = jnp.arange(-(-len(operands.weights) // size), dtype=labels.dtype)
+    (peak, summed, hardest), _ = lax.scan(step, start, numbers)
+    if layout.is_sum:
+        reduced = total(summed, layout.axis_name)
+    else:
+        highest = largest(peak, layout.axis_name)
+        reduced = highest + jnp.log(total(summed * jnp.exp(peak - highest), layout.axis_name))
+    return reduced, largest(hardest, layout.axis_name)
+
+
+def _scores(operands: Operands, block: _Block, layout: Layout) -> jax.Array:
+    weights = block.weights
+    inverse = norms(weights)[1].reshape(-1) if layout.normalize_classes else None
+    products = contract(*alike(operands.embeddings, flat(weights)), 1, 1)
+    return similarities(products, operands.inverse_norm, inverse, block.bias, centers(weights))
+
+
+def _backward(negative, operands: Operands, labels, layout: Layout, size, outputs, cotangents):
+    embeddings, weights = operands.embeddings, operands.weights
+    # Every device needs the cotangents of all rows: its classes are negatives of them all.
+    cotangents = total(cotangents, layout.axis_name)
+    dtype = outputs.target.dtype
+
+    def step(carry, number):
+        d_weights, d_bias, d_embeddings, d_rest = carry
+        start, block = _block(number, size, operands, labels, layout)
+        rows = flat(block.weights)
+        inverse = norms(rows)[1]
+        left, right = alike(embeddings, rows)
+        products = contract(left, right, 1, 1)
+
+        def values(products, inverse, bias, rest):
+            inverse_norm, seen, constants = rest
+            similarity = similarities(
+                products, inverse_norm, inverse if layout.normalize_classes else None, bias,
+                centers(weights),
+            )  # fmt: skip
+            return negative(similarity, seen, *constants)
+
+        seen = (outputs.target, outputs.class_norm, operands.context)
+        rest = (operands.inverse_norm, seen, operands.constants[1])
+        logits, pull = jax.vjp(values, products, inverse, block.bias, rest)
+        slope = jnp.broadcast_to(cotangents.reduced[:, None], logits.shape)
+        if not layout.is_sum:
+            slope = slope * jnp.exp(logits - outputs.reduced[:, None])
+        d_products, d_inverse, d_block_bias, d_more = pull(jnp.where(block.negative, slope, 0))
+        # In the products' own type: a float32 one would drag both products into float32.
+        d_products = d_products.astype(left.dtype)
+        d_embeddings += contract(d_products, right, 1, 0)
+        d_rows = contract(d_products, left, 0, 0)
+        if layout.normalize_classes:  # d (1 / |w|) / d w = -w / |w|^3
+            d_rows -= (d_inverse * inverse**3)[:, None] * rows.astype(dtype)
+        d_weights = _add_block(d_weights, d_rows.reshape(block.weights.shape), start)
+        if d_bias is not None:
+            d_bias = _add_block(d_bias, d_block_bias, start)
+        return (d_weights, d_bias, d_embeddings, jax.tree.map(jnp.add, d_rest, d_more)), None
+
+    rest = (
+        operands.inverse_norm,
+        (outputs.target, outputs.class_norm, operands.context),
+        operands.constants[1],
+    )
+    zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
+    start = (zeros(weights), zeros(operands.bias), jnp.zeros(embeddings.shape, dtype), zeros(rest))
+    numbers = jnp.arange(-(-len(weights) // size), dtype=labels.dtype)
+    (d_weights, d_bias, d_embeddings, d_rest), _ = lax.scan(step, start, numbers)
+    d_inverse_norm, (d_target, d_class_norm, d_context), d_constants = d_rest
+
+    # What the negatives saw of the targets, on all devices, goes to the rows' own classes.
+    d_own = total((d_target, d_class_norm), layout.axis_name)
+    d_own = (d_own[0] + cotangents.target, d_own[1] + cotangents.class_norm)
+    here = is_here(labels, layout, len(weights))
+    bias = None if operands.bias is None else _gather(operands.bias, labels, layout)
+    own = (embeddings.astype(dtype), operands.inverse_norm,
+           _gather(weights, labels, layout).astype(dtype), bias)  # fmt: skip
+    _, pull = jax.vjp(lambda e, i, w, b: _own(e, i, w, b, here, layout), *own)
+    own_embeddings, own_inverse, own_weights, own_bias = pull(d_own)
+    index = jnp.where(here, labels - layout.first, len(weights))  # those elsewhere are dropped
+    d_weights = d_weights.at[index].add(own_weights.astype(weights.dtype), mode="drop")
+    if d_bias is not None:
+        d_bias = d_bias.at[index].add(own_bias, mode="drop")
+    if d_inverse_norm is not None:
+        d_inverse_norm += own_inverse
+    return Operands(
+        (d_embeddings + own_embeddings).astype(embeddings.dtype),
+        d_inverse_norm,
+        d_weights,
+        d_bias,
+        d_context,
+        (zeros(operands.constants[0]), d_constants),
+    )
+
+
+def _add_block(whole: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
+    """In place; the overlap of the last block with the one before has a part of 0 here."""
+    part += lax.dynamic_slice_in_dim(whole, start, len(part)).astype(part.dtype)
+    return lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), start, 0)
