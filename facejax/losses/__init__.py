@@ -65,6 +65,7 @@ from facejax.losses.pairs import (
     supcon,
 )
 from facejax.losses.quality import adaface, elastic_margins, elasticface, magface
+from facejax.losses.sampling import sample_classes
 from facejax.losses.scaling import (
     adacos,
     adacos_initial_scale,
@@ -110,6 +111,7 @@ __all__ = [
     "p2sgrad",
     "proxy_anchor",
     "proxy_nca",
+    "sample_classes",
     "sface",
     "softmax",
     "softmax_lower_bound",

@@ -1,0 +1,190 @@
+"""Streamed class weights: the same numbers as one matrix, in memory that follows the block."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from facejax import losses
+from facejax.losses import Classes, margins
+from tests.cases import CASES, ONE_A_LOSS, batch, hostile, on_device, ours, typed
+from tests.devices import AXIS, padded, spread
+from tests.test_engine import learned_of, pulled
+
+each_case = pytest.mark.parametrize("name", CASES)
+each_loss = pytest.mark.parametrize("name", ONE_A_LOSS.values())
+
+
+def arguments(name, seed=31, **shape):
+    """What `pulled` takes: a batch with a random cotangent a row, and all that is learned."""
+    e, w, y, *extra = inputs = batch(name, seed, **{"norm": (0.5, 20.0), **shape})
+    cotangent = np.random.default_rng(seed).normal(size=len(y)).astype(e.dtype)
+    learned = learned_of(name, inputs)
+    learned = {key: value.astype(e.dtype) for key, value in learned.items()}
+    scalars = {key: value for key, value in learned.items() if value.ndim == 0}
+    rows = {key: value for key, value in learned.items() if value.ndim}
+    rest = extra[0] if extra and "extra" not in learned else None
+    return e, w, y, cotangent, scalars, rows, rest
+
+
+def compare(got, want, relative):
+    names = ("losses", "d embeddings", "d weights", "d rows", "d scalars", "state")
+    for what, a, b in zip(names, got, want, strict=True):
+        for x, z in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+            bound = relative * max(1e-3, float(np.nanmax(np.abs(z), initial=0)))
+            np.testing.assert_allclose(
+                np.asarray(x, np.float64), np.asarray(z, np.float64), atol=bound, err_msg=what
+            )
+
+
+@each_case
+def test_streamed_is_dense_in_float64(name):
+    """Nine classes in blocks of four: the last block has one class, and overlaps."""
+    with jax.enable_x64(True):
+        inputs = on_device(arguments(name, dtype=np.float64))
+        dense = jax.jit(pulled(name))(*inputs)
+        compare(jax.jit(pulled(name, Classes(4)))(*inputs), dense, 1e-9)
+
+
+@pytest.mark.parametrize("block", [1, 8, 9, 1000, "auto"])
+def test_any_block_size(block):
+    inputs = on_device(arguments("arcface_learned"))
+    dense = pulled("arcface_learned")(*inputs)
+    compare(pulled("arcface_learned", Classes(block))(*inputs), dense, 1e-5)
+
+
+@each_loss
+def test_streamed_is_dense_with_small_logits(name):
+    """One class more than a block, logits near 0: where a class too many or too few shows."""
+    e, w, y, *rest = arguments(name, dim=64, classes=129, pull=False, norm=(1e-3, 1e-2))
+    inputs = on_device((e, 0.01 * w, y, *rest))
+    dense = jax.jit(pulled(name))(*inputs)
+    compare(jax.jit(pulled(name, Classes(128)))(*inputs), dense, 1e-5)
+
+
+@pytest.mark.parametrize("how", ["pmap", "shard_map"])
+@each_loss
+def test_streamed_and_sharded_is_dense(name, how):
+    devices, classes = (4, 13) if how == "pmap" else (2, 11)
+    e, w, y, cotangent, scalars, rows, rest = arguments(name, rows=16, classes=classes)
+    dense = jax.jit(pulled(name))(*on_device((e, w, y, cotangent, scalars, rows, rest)))
+    run = spread(
+        pulled(name, Classes(3, AXIS, classes)),
+        devices,
+        how,
+        split=(True, True, True, True, False, True, False),
+        split_out=(True, True, True, True, False, False),
+    )
+    got = run(*on_device((e, padded(w, devices), y, cotangent, scalars, rows, rest)))
+    assert not np.asarray(got[2][classes:]).any(), "a padding class has a gradient"
+    first = jax.tree.map(lambda a: a[0], got[4:])
+    chex.assert_trees_all_equal(jax.tree.map(lambda a: a[-1], got[5]), first[1])
+    compare((*got[:2], got[2][:classes], got[3], *first), dense, 2e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@each_loss
+def test_hostile_rows_are_finite(name, dtype):
+    e, w, y, *extra = on_device(hostile(name, dtype))
+    call = functools.partial(ours(name), classes=Classes(3))
+    values, pull = jax.vjp(lambda e, w: call(e, w, y, *extra)[0], e, w)
+    gradients = pull(jnp.ones_like(values))
+    chex.assert_tree_all_finite((values, gradients))
+    assert values.dtype == jnp.float32
+    assert [g.dtype for g in gradients] == [dtype, dtype]
+
+
+def test_a_uniform_start_in_bfloat16_keeps_every_negative():
+    """At the start every probability is 1 / C: far below a bfloat16's step, but their sum is 1."""
+    random = np.random.default_rng(0)
+    e, w = random.normal(size=(8, 16)), random.normal(size=(5000, 16))
+    y = jnp.arange(8, dtype=jnp.int32)
+
+    def gradient(dtype, classes):
+        low = jnp.asarray(e, jnp.bfloat16).astype(dtype), jnp.asarray(w, jnp.bfloat16).astype(dtype)
+        call = functools.partial(losses.normface, scale=1.0, classes=classes)
+        return jax.grad(lambda e, w: call(e, w, y).sum(), (0, 1))(*low)
+
+    exact = gradient(jnp.float32, None)
+    for got, want in zip(gradient(jnp.bfloat16, Classes(1024)), exact, strict=True):
+        np.testing.assert_allclose(
+            np.asarray(got, np.float32), want, atol=0.02 * float(jnp.abs(want).max())
+        )
+        negatives = np.asarray(got, np.float32)[8:]
+        assert np.all(np.any(negatives != 0, axis=-1))
+
+
+@each_loss
+def test_vmap_and_jit(name):
+    stacks = [arguments(name, seed)[:3] for seed in (1, 2)]
+    e, w, y = (jnp.stack([jnp.asarray(a) for a in parts]) for parts in zip(*stacks, strict=True))
+    extra = on_device(arguments(name, 1)[6])
+    after = () if extra is None else (extra,)
+    if "extra" in CASES[name].learned:
+        after = (on_device({**arguments(name, 1)[4], **arguments(name, 1)[5]})["extra"],)
+
+    def gradient(e, w, y):
+        call = functools.partial(ours(name), classes=Classes(4))
+        return jax.grad(lambda e, w: call(e, w, y, *after)[0].sum(), (0, 1))(e, w)
+
+    one_by_one = [gradient(e[i], w[i], y[i]) for i in range(2)]
+    together = jax.jit(jax.vmap(gradient))(e, w, y)
+    for i in range(2):
+        for got, want in zip(jax.tree.map(lambda a: a[i], together), one_by_one[i], strict=True):  # noqa: B023
+            bound = 1e-5 * max(1e-3, float(jnp.abs(want).max()))
+            np.testing.assert_allclose(got, want, atol=bound)
+
+
+def test_hyperparameters_may_be_traced():
+    e, w, y = on_device(arguments("arcface_plain")[:3])
+
+    def mean(scale, margin, classes):
+        return losses.arcface(e, w, y, scale=scale, margin=margin, classes=classes).mean()
+
+    at = jnp.float32(20), jnp.float32(0.3)
+    dense = jax.grad(functools.partial(mean, classes=None), (0, 1))(*at)
+    streamed = jax.jit(jax.grad(functools.partial(mean, classes=Classes(4)), (0, 1)))(*at)
+    np.testing.assert_allclose(streamed, dense, rtol=1e-4)
+    many = jax.vmap(functools.partial(mean, classes=Classes(4)), (0, None))(
+        jnp.array([10.0, 20.0]), jnp.float32(0.3)
+    )
+    np.testing.assert_allclose(many[1], mean(*at, None), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["softmax", "arcface_linear", "sphereface2", "subcenter"])
+def test_temporaries_follow_the_block(name):
+    e, w, y, *rest = arguments(name, rows=64, dim=8, classes=20_000)
+    shapes = jax.eval_shape(lambda: on_device((e, w, y, *rest)))
+
+    def temporaries(classes):
+        compiled = jax.jit(pulled(name, classes)).lower(*shapes).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporaries(Classes(500)) < temporaries(None) / 5
+
+
+@pytest.mark.parametrize("block", [0, -4, 2.5, "all"])
+def test_bad_block_sizes_are_refused(block):
+    with pytest.raises(ValueError, match="block_size must be"):
+        Classes(block)
+
+
+def test_rows_of_a_streamed_batch():
+    e, w, y = on_device(arguments("normface")[:3])
+    rule = margins.normface(scale=9.0)
+    dense = losses.margin_rows(e, w, y, rule)
+    streamed = losses.margin_rows(e, w, y, rule, classes=Classes(2))
+    for got, want in zip(streamed[:3], dense[:3], strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_typed_inputs_may_differ():
+    e, w, y = arguments("cosface")[:3]
+    mixed = jnp.asarray(e), jnp.asarray(w, jnp.bfloat16), jnp.asarray(y)
+    same = on_device(typed((e, np.asarray(mixed[1], np.float32)), np.float32))
+    np.testing.assert_allclose(
+        losses.cosface(*mixed, classes=Classes(4)), losses.cosface(*same, mixed[2]), atol=1e-4
+    )
