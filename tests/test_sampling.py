@@ -83,18 +83,18 @@ def test_the_expected_gradient_approaches_the_dense_one():
     )
     own = np.unique(y[y >= 0])
     share = (10 - len(own)) / (40 - len(own))
-    draws = np.asarray(draws) / share
+    draws = np.asarray(draws, np.float64) / share
     draws[:, own] *= share
     error = draws.mean(0) - np.asarray(exact)
-    bound = 6 * draws.std(0) / np.sqrt(4000) + 1e-6  # six standard errors, entry by entry
+    bound = 6 * draws.std(0) / np.sqrt(4000) + 2e-6  # six standard errors, entry by entry
     assert (np.abs(error) < bound).all()
 
 
 @pytest.mark.parametrize("how", WAYS)
-@pytest.mark.parametrize("rate", [1.0, 0.6])
+@pytest.mark.parametrize("rate", [1.0, 0.8])
 def test_sampled_over_devices(how, rate):
     """At rate 1 it is dense; below, each row still meets its own class, wherever that is."""
-    e, w, y = batch(classes=42, rows=16)
+    e, w, y = batch(classes=42, rows=8)
     w = padded(w, 4)
 
     def body(e, w, y):
@@ -113,15 +113,23 @@ def test_sampled_over_devices(how, rate):
     if rate == 1:
         np.testing.assert_allclose(got, dense.losses, atol=1e-5)
     else:
-        assert len(rows) == 4 * round(0.6 * 11)
+        assert len(rows) == 4 * round(0.8 * 11)
         assert (np.asarray(got) <= np.asarray(dense.losses) + 1e-5).all(), "fewer negatives"
         assert not (np.asarray(rows) == 1).all(axis=1).any(), "a row of padding was drawn"
 
 
 @pytest.mark.parametrize(
-    ("rate", "message"), [(0.0, "rate must be"), (1.5, "rate must be"), (0.1, "can't hold")]
+    ("rate", "classes", "message"),
+    [
+        (0.0, 40, "rate must be"),
+        (1.5, 40, "rate must be"),
+        (0.1, 40, "can't hold"),
+        (0.5, 15, "lower the rate"),
+    ],
 )
-def test_bad_rates_are_refused(rate, message):
+def test_bad_rates_are_refused(rate, classes, message):
     _, w, y = batch()
     with pytest.raises(ValueError, match=message):
-        sample_classes(jax.random.key(0), jnp.asarray(y), jnp.asarray(w), rate=rate)
+        sample_classes(
+            jax.random.key(0), jnp.asarray(y), jnp.asarray(w), rate=rate, num_classes=classes
+        )

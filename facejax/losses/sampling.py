@@ -27,14 +27,15 @@ def sample_classes(
       rate: the share taken, in (0, 1].
       axis_name: the device axis over which classes and batch are split, or None.
       num_classes: how many of the rows of all slices are classes. The rest is padding, which is
-        taken only where a slice has fewer than S classes, and then last.
+        taken only when everything is (S = C).
 
     Returns:
       (rows [S, ...], labels [B]). Labels are numbers among the rows of all devices: device x S +
       position. -1 stays, and a label that names no class is again one that names none.
 
     Raises:
-      ValueError: if the rate is not in (0, 1], or S rows can't hold the batch's own classes.
+      ValueError: if the rate is not in (0, 1], if S rows can't hold the batch's own classes, or if
+        the last slice has fewer than S of them.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -78,6 +79,12 @@ def sample_indices(
         )
     if num_classes is None:
         num_classes = count * slices
+    fewest = max(num_classes - (slices - 1) * count, 0)  # classes in the last slice
+    if fewest < taken < count:
+        raise ValueError(
+            f"the last of {slices} slices has {fewest} classes and can't give {taken}: lower the "
+            f"rate of {rate} to {fewest / count:.3g}, or use fewer devices"
+        )
 
     place = labels - device * count
     here = (place >= 0) & (place < count) & (labels < num_classes)
