@@ -205,7 +205,9 @@ def _identities(numbers: Any, num_classes: int, *, once: bool = True) -> np.ndar
     """Numbers of identities as an array, in range and each given once."""
     found = np.asarray(numbers)
     if found.ndim != 1 or (found.size and not np.issubdtype(found.dtype, np.integer)):
-        raise ValueError(f"{numbers} is no list of identities: give one of whole numbers")
+        raise ValueError(
+            f"{found.dtype} {found.shape} is no list of identities: give whole numbers [n]"
+        )
     outside = found[(found < 0) | (found >= num_classes)]
     if outside.size:
         raise ValueError(f"there is no identity {outside[0]}: give numbers below {num_classes}")
