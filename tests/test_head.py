@@ -117,7 +117,7 @@ def test_new_identities_point_along_their_means(loss, name):
     weights = np.asarray(after.params["head"]["weights"], np.float64)[CLASSES:]
 
     def rows_of(path, old):
-        if ".nu" in path or old.ndim == 1 and ".opt_state" not in path:
+        if ".nu" in path or (old.ndim == 1 and ".opt_state" not in path):
             rows = [sum(old) / CLASSES] * 3
         elif ".opt_state" in path:
             rows = [np.zeros_like(old[0])] * 3
