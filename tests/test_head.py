@@ -2,6 +2,10 @@
 
 import functools
 import itertools
+import pathlib
+import re
+import subprocess
+import sys
 
 import chex
 import jax
@@ -13,7 +17,7 @@ import pytest
 from facejax import objectives
 from facejax.data.augment import normalize
 from facejax.training import checkpoint, head, optimizer, state, step
-from tests import toy
+from tests import test_programs, toy
 
 CLASSES, ROWS, DEVICES = 13, 16, 4
 FACTS = {"architecture": {"name": "toy"}, "config": {}}
@@ -204,12 +208,11 @@ def test_a_merged_identity_is_the_mean_of_its_group(loss, name):
 
 
 def test_merging_an_identity_with_its_copy_changes_nothing_else():
-    """Split a person in two, merge again: the same weights, momentum and losses."""
+    """The copy has its sub-centres in another order, by a turn that is not its own inverse."""
     before = trained("subcenter_arcface", "sgd")
-    twin = {"weights": 5, "as": 11}
 
     def copy(leaf, own):
-        return leaf.at[twin["as"]].set(leaf[twin["weights"]][::-1]) if own else leaf
+        return leaf.at[11].set(jnp.roll(leaf[5], 1, axis=0)) if own else leaf
 
     doubled = jax.tree.map(copy, before, state.per_class(before))
     after, _ = head.merge(doubled, [[5, 11]], num_classes=CLASSES)
@@ -419,3 +422,19 @@ def opposite(before):
     weights = before.params["head"]["weights"]
     changed = {**before.params["head"], "weights": weights.at[2].set(-weights[1])}
     return before.replace(params={**before.params, "head": changed})
+
+
+@pytest.mark.slow
+def test_the_example_in_the_docs_runs(tmp_path, monkeypatch):
+    """A run, 20 more people, and the run that goes on from there."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(test_programs.ROOT))
+    text = (pathlib.Path(test_programs.ROOT) / "docs" / "identities.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    small = test_programs.SMALL
+    test_programs.done(test_programs.program("train.py", *small, cwd=tmp_path))
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=600)
+    more = ("--workdir=runs/grown", "--config.data.identities=32", "--config.steps=9")
+    said = test_programs.done(test_programs.program("train.py", *small, *more, cwd=tmp_path))
+    assert "of 32 identities" in said
+    assert "going on from step 6 of runs/grown" in said

@@ -1,10 +1,11 @@
 """Identities that come, merge or go between two runs: every array with a row a class at once.
 
-Class weights, biases and centres change together with what the optimizer keeps of them. Rows that
-pad the classes to a multiple of the devices are cut first, and results have exactly the new number
-of classes: `checkpoint.restore` pads them again, for the next run's devices. Scalars stay, those
-made for a number of classes too (AdaCos's scale, the biases of SphereFace2 and UniFace). Arrays
-stay where they are, but those split over devices come out replicated.
+Class weights, biases and centres change together with what the optimizer keeps of them. `state` is
+that of the run before, `num_classes` its identities without padding. Rows that pad the classes to a
+multiple of the devices are cut first, and results have exactly the new number of classes:
+`checkpoint.restore` pads them again, for the next run's devices. Scalars stay, those made for a
+number of classes too (AdaCos's scale, the biases of SphereFace2 and UniFace). Arrays of JAX stay
+where they are, but those split over devices come out replicated on them.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,9 +59,7 @@ def grow(state: TrainState, means: Array, *, num_classes: int) -> TrainState:
     identities, as the correction of a start at 0 is over.
 
     Args:
-      state: of the run before.
       means: [N, D], from `mean_embeddings`, by this state's network.
-      num_classes: how many identities the state has, without padding.
 
     Raises:
       ValueError: if a mean has no direction or another dimension, or `num_classes` is wrong.
@@ -75,10 +74,9 @@ def grow(state: TrainState, means: Array, *, num_classes: int) -> TrainState:
 
     def grown(name: str, leaf: jax.Array) -> jax.Array:
         shape = (len(means), *leaf.shape[1:])
-        optimizers = name.startswith("opt_state")
-        if optimizers and "/nu/" not in name:
+        if name.startswith("opt_state") and "/nu/" not in name:
             rows = jnp.zeros(shape)
-        elif optimizers or leaf.ndim == 1:
+        elif name.startswith("opt_state") or leaf.ndim == 1:
             rows = jnp.broadcast_to(jnp.mean(leaf, axis=0, keepdims=True), shape)
         elif leaf.shape[-1] != means.shape[1]:
             raise ValueError(
@@ -90,7 +88,7 @@ def grow(state: TrainState, means: Array, *, num_classes: int) -> TrainState:
             if leaf.ndim == 3:
                 noise = jax.random.normal(jax.random.key(0), shape, rows.dtype).at[:, 0].set(0)
                 rows = _unit(rows[:, None] + 0.01 * _unit(noise)[0])[0]
-            rows *= jnp.mean(_unit(leaf)[1]).astype(rows.dtype)
+            rows *= _mean_norm(leaf).astype(rows.dtype)
         return jnp.concatenate([leaf, rows.astype(leaf.dtype)])
 
     return _change(state, num_classes, grown)
@@ -107,9 +105,7 @@ def merge(
     group's lowest number for the largest sum of cosines, and their momentum goes with them.
 
     Args:
-      state: of the run before.
       groups: two or more identities each.
-      num_classes: how many identities the state has, without padding.
 
     Returns:
       (state, new_labels): `new_labels[labels]`, int32 [num_classes], relabels the data. Rows of
@@ -159,9 +155,7 @@ def drop(
     """Takes identities away; the numbers behind them close up.
 
     Args:
-      state: of the run before.
       identities: their numbers.
-      num_classes: how many identities the state has, without padding.
 
     Returns:
       (state, new_labels): `new_labels[labels]`, int32 [num_classes], relabels the data, with -1 for
@@ -189,9 +183,8 @@ def _change(
             return leaf
         name, leaf = jax.tree_util.keystr(path, simple=True, separator="/"), jnp.asarray(leaf)
         # Were identities taken for padding, they would be lost without a word.
-        if not 0 < num_classes <= len(leaf) or (
-            name.startswith("params") and np.any(leaf[num_classes:])
-        ):
+        padding = leaf[num_classes:] if name.startswith("params") else False
+        if not 0 < num_classes <= len(leaf) or np.any(padding):
             raise ValueError(
                 f"num_classes {num_classes} does not fit the {len(leaf)} rows of {name}, of which "
                 "only padding is all zero: give the number in the checkpoint's facts"
@@ -221,6 +214,11 @@ def _unit(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Vectors at length 1 (a zero vector stays), and their lengths [..., 1]."""
     lengths, inverse = norms(vectors)
     return vectors.astype(lengths.dtype) * inverse[..., None], lengths[..., None]
+
+
+@jax.jit  # without a second [C, D] array
+def _mean_norm(vectors: jax.Array) -> jax.Array:
+    return jnp.mean(norms(vectors)[0])
 
 
 def _means(rows: jax.Array, owner: np.ndarray, sizes: np.ndarray) -> jax.Array:
