@@ -83,6 +83,8 @@ def main(_) -> None:
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
     )
+    head, tx = setup.head(config, tx, rate, num_classes=source.num_classes, devices=len(devices))
+    sharded = config.head.sharded
     create = functools.partial(
         state.create,
         network=network,
@@ -103,7 +105,7 @@ def main(_) -> None:
 
     # --- Resume, or start ------------------------------------------------------------------------
     if start:
-        target = step.placed_shapes(shapes, devices)
+        target = step.placed_shapes(shapes, devices, sharded=sharded)
         current = checkpoint.restore(checkpoints, start, target, facts)
         loop.forget_after(metrics_path, start)
         print(f"going on from step {start} of {workdir}")
@@ -121,10 +123,10 @@ def main(_) -> None:
     body = step.make_body(
         network,
         objective,
-        tx,
+        head,
         augmentation,
         key=jax.random.key(config.seed + 1),
-        num_classes=source.num_classes,
+        sharded=sharded,
         accumulate=config.optimizer.accumulate,
         clip_norm=config.optimizer.clip_norm,
     )
@@ -132,7 +134,9 @@ def main(_) -> None:
         "image": jax.ShapeDtypeStruct((config.batch_size, size, size, 3), jnp.uint8),
         "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
     }
-    stepper = step.build_step(body, shapes, batch, parallel=config.parallel, devices=devices)
+    stepper = step.build_step(
+        body, shapes, batch, parallel=config.parallel, devices=devices, sharded=sharded
+    )
     embedder = evaluation.make_embedder(network.apply)
 
     def evaluate(current: state.TrainState) -> evaluation.Verification:
