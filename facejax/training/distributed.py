@@ -57,21 +57,23 @@ def initialize(
         raise UserError(
             f"--coordinator={coordinator} is not HOST:PORT, as in --coordinator=10.0.0.1:1234"
         )
+    # Both are looked at first, as JAX would bring the process down without an exception.
     if process > 0:
         _wait_for(host.strip("[]"), int(port), timeout)
-    try:
-        jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            cluster_detection_method="deactivate",  # else a SLURM task would hide its other GPUs
-            initialization_timeout=timeout,
-        )
-    except RuntimeError as error:
-        raise UserError(
-            f"process {process} can't start with --coordinator={coordinator} ({error}); give an "
-            "address of process 0 with a free port"
-        ) from error
+    else:
+        try:
+            socket.create_server(("", int(port))).close()
+        except OSError as error:
+            raise UserError(
+                f"process 0 can't listen at --coordinator={coordinator} ({error}); give a free port"
+            ) from error
+    jax.distributed.initialize(
+        coordinator,
+        processes,
+        process,
+        cluster_detection_method="deactivate",  # else a SLURM task would hide its other GPUs
+        initialization_timeout=timeout,
+    )
 
 
 def say(text: str) -> None:
@@ -81,7 +83,7 @@ def say(text: str) -> None:
 
 
 def _wait_for(host: str, port: int, timeout: int) -> None:
-    """Until somebody listens there: JAX would abort the process if nobody ever does."""
+    """Until somebody listens there."""
     deadline = time.monotonic() + timeout
     while True:
         try:
