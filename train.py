@@ -156,13 +156,13 @@ def main(_) -> None:
         )
 
     # --- The loop --------------------------------------------------------------------------------
+    untrained = evaluate(current) if protocol and not start else None
     rates = np.asarray(jax.vmap(rate)(jnp.arange(steps)))
     progress = loop.Progress(
         metrics_path, steps=steps, start=start, learning_rates=rates, silent=not first
     )
-    if protocol and not start:
-        with progress.paused():
-            progress.write(loop.scores(0, evaluate(current)))
+    if untrained:
+        progress.write(loop.scores(0, untrained))
     current = stepper.enter(current)
     previous = None
     result = None
