@@ -164,6 +164,7 @@ def main(_) -> None:
     if untrained:
         progress.write(loop.scores(0, untrained))
     current = stepper.enter(current)
+    distributed.gather("the first step")
     previous = None
     result = None
     for number in range(start + 1, steps + 1):

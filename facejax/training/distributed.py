@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 
 import jax
+import orbax.checkpoint as ocp
 
 from facejax.errors import UserError
 
@@ -74,6 +75,15 @@ def initialize(
         cluster_detection_method="deactivate",  # else a SLURM task would hide its other GPUs
         initialization_timeout=timeout,
     )
+
+
+def gather(where: str, *, timeout: int = 3600) -> None:
+    """Waits until all processes are at a place, which each passes once.
+
+    To be called where one may be long behind another, as after compiling: on CPUs the first
+    collective between them gives up after half a minute.
+    """
+    ocp.multihost.get_barrier_sync_fn()(key=where, timeout_ms=1000 * timeout)
 
 
 def say(text: str) -> None:
