@@ -134,7 +134,7 @@ def test_a_sample_alone_is_touched(loss, parallel):
         ):
             np.testing.assert_array_equal(old[~touched], new[~touched])
 
-    network, objective, tx, _ = parts(loss)
+    _, objective, tx, _ = parts(loss)
     index = np.flatnonzero(touched)
     labels = np.where(batch["label"] < 0, -1, np.searchsorted(index, batch["label"]))
     params = {**before.params, "head": {k: v[index] for k, v in before.params["head"].items()}}

@@ -58,7 +58,7 @@ def test_it_is_the_loop(lazy_decay):
     for name in want:
         np.testing.assert_allclose(got[name], want[name], atol=1e-6)
         np.testing.assert_allclose(state.trace[name], trace[name], atol=1e-6)
-    assert state.count == 6
+    assert state.step == 6
     if lazy_decay:
         np.testing.assert_array_equal(state.last, last)
     else:

@@ -29,13 +29,13 @@ class RowState(NamedTuple):
     """The state of `row_sgd`.
 
     Attributes:
-      count: how many updates were made.
+      step: how many updates were made.
       trace: the momentum, a tree as the params'.
       last: [C] int32, how many updates had been made when a row was last touched; None without
         lazy decay.
     """
 
-    count: jax.Array
+    step: jax.Array
     trace: Any
     last: jax.Array | None
 
@@ -70,10 +70,10 @@ def row_sgd(
 
     def update(updates, state, params=None):
         index = updates.rows
-        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+        rate = learning_rate(state.step) if callable(learning_rate) else learning_rate
         shrink = None
         if state.last is not None:
-            missed = (state.count - state.last[index]).astype(jnp.float32)
+            missed = (state.step - state.last[index]).astype(jnp.float32)
             shrink = (1 - rate * weight_decay / (1 - momentum)) ** missed
 
         def move(gradient, trace, param):
@@ -92,13 +92,13 @@ def row_sgd(
             jax.tree.structure(updates.values), jax.tree.structure((0, 0)), both
         )
         state = RowState(
-            state.count + 1,
+            state.step + 1,
             jax.tree.map(
                 lambda trace, rows: trace.at[index].set(rows.astype(trace.dtype), **_SORTED),
                 state.trace,
                 moved,
             ),
-            None if state.last is None else state.last.at[index].set(state.count + 1),
+            None if state.last is None else state.last.at[index].set(state.step + 1),
         )
         return RowUpdates(index, deltas), state
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,23 @@ from facejax.training.config import Config
 
 
 def devices(config: Config) -> Sequence[jax.Device]:
-    """The devices of the run.
+    """The devices of the run, those of all processes, process by process.
 
     Raises:
-      UserError: if there are fewer, or the batch can't be divided among them.
+      UserError: if there are fewer, the batch can't be divided among them, or the config asks for
+        what several processes can't do.
     """
-    found = jax.local_devices()
+    found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    if jax.process_count() > 1:
+        if config.devices:
+            raise UserError(
+                f"config.devices is {config.devices}, but several processes train on all devices: "
+                "leave it at 0"
+            )
+        if config.parallel == "pmap":
+            raise UserError("pmap runs in one process; set --config.parallel=shard_map for several")
+        if len(set(Counter(device.process_index for device in found).values())) > 1:
+            raise UserError("the processes have unequal numbers of devices; give each as many")
     if config.devices > len(found):
         raise UserError(
             f"config.devices is {config.devices}, but there are {len(found)}: lower it, or leave "

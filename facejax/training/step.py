@@ -36,7 +36,7 @@ class Step(NamedTuple):
       run: (device state, fed batch) -> (device state, metrics). Donates the state.
       leave: device form -> a copy of the state, which the next `run` leaves alone; per-class
         arrays are [C, ...], split over the devices.
-      feed: a host batch -> what `run` takes.
+      feed: a host batch -> what `run` takes; over several processes, this one's rows of it.
     """
 
     enter: Callable[[TrainState], TrainState]
@@ -224,13 +224,28 @@ def _over_mesh(body, state, batch, placed, devices) -> Step:
         ),
         donate_argnums=0,
     )
-    run = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
+    compiled = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
+    waits = jax.process_count() > 1 and devices[0].platform == "cpu"
+
+    def run(state, batch):
+        # Several processes on CPUs hang where steps are sent off before the last one is done.
+        return jax.block_until_ready(compiled(state, batch)) if waits else compiled(state, batch)
+
     return Step(
-        enter=lambda state: jax.device_put(state, placed),
+        enter=lambda state: jax.tree.map(_put, state, placed),
         run=run,
-        leave=compilation.jit(_copy),
-        feed=lambda batch: jax.device_put(batch, rows),
+        leave=compilation.jit(_copy, out_shardings=placed),
+        feed=lambda batch: jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(rows, leaf), batch
+        ),
     )
+
+
+def _put(leaf: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
+    """`jax.device_put` of what is not there yet, each process having the whole of it."""
+    if isinstance(leaf, jax.Array) and leaf.sharding == where:
+        return leaf
+    return jax.make_array_from_callback(leaf.shape, where, lambda index: np.asarray(leaf)[index])
 
 
 def _mapped(body, state, batch, split, placed, devices) -> Step:
