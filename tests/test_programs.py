@@ -206,9 +206,51 @@ def test_a_loss_is_chosen_by_name_alone(tmp_path, name, more):
     assert {field: value for field, value in written.items() if value is not None} == {"name": name}
 
 
+@pytest.mark.slow
+def test_ways_to_train_the_head_give_the_same_run(tmp_path):
+    """Streamed and fused is dense, also going on in another way and on other devices."""
+    losses = {}
+    for name, devices, ways in (
+        ("dense", 1, ["block_size=-1"]),
+        ("fused", 4, ["block_size=2", "fused=true"]),
+        ("unsplit", 2, ["block_size=2", "sharded=false"]),
+        ("everything", 2, ["sample_rate=1.0"]),
+    ):
+        given = [f"--config.head.{way}" for way in ways]
+        for step in (3, 6):  # then goes on densely, on two devices
+            arguments = [*SMALL, "--config.checkpoint.every=3", f"--workdir={name}", *given]
+            arguments += [f"--config.steps={step}", "--config.optimizer.schedule=constant"]
+            arguments += ["--config.optimizer.warmup=0", "--config.optimizer.learning_rate=0.01"]
+            arguments += ["--config.augment.flip=0", "--config.augment.shift=0"]  # by device
+            done(program("train.py", *arguments, cwd=tmp_path, devices=devices))
+            given, devices = [], 2
+        lines = [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
+        losses[name] = [line["loss"] for line in lines if "loss" in line]
+    for name, values in losses.items():
+        np.testing.assert_allclose(values, losses["dense"], rtol=1e-3, err_msg=name)
+
+
+def test_a_sampled_run_trains(tmp_path):
+    more = ("--config.data.identities=80", "--config.data.images_per_identity=1")
+    arguments = (*SMALL, *more, "--config.steps=2", "--config.head.sample_rate=0.5")
+    arguments += ("--config.head.lazy_decay", "--config.head.dtype=bfloat16", "--workdir=run")
+    done(program("train.py", *arguments, cwd=tmp_path, devices=2))
+
+
 @pytest.mark.parametrize(
     ("arguments", "naming"),
     [
+        (["--config.head.block_size=-2"], ["config.head", "block_size", "-2"]),
+        (["--config.head.dtype=float"], ["head.dtype", "float32 or bfloat16"]),
+        (["--config.head.sample_rate=2"], ["config.head", "rate", "2"]),
+        (["--config.head.sample_rate=0.5"], ["config.head", "can't hold", "16"]),
+        (["--config.head.sample_rate=0.9", "--config.head.fused"], ["sample_rate", "head.fused"]),
+        (["--config.head.fused", "--config.optimizer.name=adamw"], ["head.fused", "sgd"]),
+        (["--config.head.fused", "--config.optimizer.clip_norm=1"], ["head.fused", "clip_norm=0"]),
+        (["--config.head.fused", "--config.optimizer.accumulate=2"], ["head.fused", "accumulate"]),
+        (["--config.head.lazy_decay"], ["lazy_decay", "sample_rate"]),
+        (["--config.head.fused", "--config.loss.name=proxy_nca"], ["head.fused", "class weights"]),
+        (["--config.data.identities=1"], ["1 identities", "2 devices"]),
         (["--config.optimizer.learning_rat=1"], ["learning_rat", "config.py"]),
         (["--config.batch_size=many"], ["config.batch_size=many"]),
         (["--config.loss.name=arcfase"], ["arcfase", "curricularface, magface"]),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from facejax import data, evaluation, objectives
@@ -131,8 +130,10 @@ def objective(config: Config) -> objectives.Objective:
     """
     chosen = {name: value for name, value in vars(config.loss).items() if value is not None}
     size = config.head.block_size
+    dtype = config.head.dtype or config.model.dtype
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"config.head.dtype is {dtype!r}; choose float32 or bfloat16")
     with named("head"):
-        dtype = _dtype(config.head.dtype or config.model.dtype)
         block_size = Classes({0: "auto", -1: None}.get(size, size)).block_size
     made = objectives.objective(chosen.pop("name"), chosen, dtype=dtype, block_size=block_size)
     if objectives.needs_pairs(config.loss.name) and config.data.per_identity < 2:
@@ -201,13 +202,6 @@ def head(
         lazy_decay=chosen.lazy_decay,
     )
     return update, tx
-
-
-def _dtype(name: str) -> jnp.dtype:
-    try:
-        return jnp.dtype(name)
-    except TypeError as error:
-        raise ValueError(f"there is no type {name!r}; choose float32 or bfloat16") from error
 
 
 def schedule(config: Config) -> dict[str, Any]:
