@@ -263,7 +263,7 @@ def every_loss(classes: int, batch: int) -> None:
 
 def gpu(classes: int, batch: int) -> None:
     """The head alone, with its update, and in the whole step of a network: a process each."""
-    print(f"  {'':<40}       ms  images/s  peak MiB")
+    print(f"  {'':<40}       ms  images/s  peak MiB  temporaries MiB")
     blocks = GPU_BLOCKS if block_size() == "auto" else (block_size(),)
     head = [("gradients", {}), *(("gradients", {"block_size": block}) for block in blocks)]
     best = gpu_table("head", head, classes, batch)
@@ -288,7 +288,10 @@ def gpu_table(title: str, rows: Sequence[tuple[str, dict]], classes: int, batch:
             print(f"  {label:<40} does not fit")
             continue
         row = result.median(0), result.peak, block
-        print(f"  {label:<40}{1000 * row[0]:9.2f}{batch / row[0]:10.0f}{row[1] / MIB:10.0f}")
+        print(
+            f"  {label:<40}{1000 * row[0]:9.2f}{batch / row[0]:10.0f}{row[1] / MIB:10.0f}"
+            f"{(result.temporaries[0] or 0) / MIB:17.1f}"
+        )
         if block is None:
             dense = row
         elif kind != "sampled":

@@ -62,7 +62,8 @@ def build(
     layout = losses.Classes(block_size=block_size)
     if kind == "products":
         size = AUTO_BLOCK if block_size == "auto" else block_size
-        return _pure(functools.partial(_products, block_size=size), held, embeddings, labels)
+        # A second argument, else the compiler sees that the second product is the first.
+        return _pure(functools.partial(_products, block_size=size), held, embeddings, embeddings)
     if kind == "gradients":
         return _pure(_gradients(loss, layout, classes, batch), held, embeddings, labels)
     head = {"sgd": _sgd, "fused": _fused, "sampled": _sampled}[kind]
@@ -81,10 +82,10 @@ def build(
     return _donating(whole, held, ("weights", memory, "network"), images, labels)
 
 
-def _pure(function: Callable, held: dict[str, Any], embeddings, labels) -> Program:
-    program = compilation.compile_for(function, embeddings, held["weights"], labels)
+def _pure(function: Callable, held: dict[str, Any], embeddings, other) -> Program:
+    program = compilation.compile_for(function, embeddings, held["weights"], other)
     return Program(
-        lambda: jax.block_until_ready(program(embeddings, held["weights"], labels)),
+        lambda: jax.block_until_ready(program(embeddings, held["weights"], other)),
         _temporaries(program),
     )
 
@@ -238,16 +239,13 @@ def _with_network(head, name: str, image_size: int, dim: int, dtype: str) -> tup
     return step, compilation.jit(init)(jax.random.key(SEED))
 
 
-def _products(embeddings, weights, labels, *, block_size):
+def _products(embeddings, weights, again, *, block_size):
     """Forward, recomputation and both gradients as bare products, 4 x 2 B C D operations."""
-    del labels
     count, dim = weights.shape
     if block_size is None:
-        similarities = jnp.dot(embeddings, weights.T)
-        # Else the compiler would see that the second product is the first.
-        embeddings, weights = lax.optimization_barrier((embeddings, weights))
-        again = jnp.dot(embeddings, weights.T)
-        return similarities, jnp.dot(again.T, embeddings), jnp.dot(again, weights)
+        similarities = jnp.dot(again, weights.T)
+        d_weights, d_embeddings = jnp.dot(similarities.T, again), jnp.dot(similarities, weights)
+        return jnp.dot(embeddings, weights.T), d_weights, d_embeddings
 
     size = max(part for part in range(1, block_size + 1) if count % part == 0)
     blocks = weights.reshape(-1, size, dim)
@@ -256,8 +254,8 @@ def _products(embeddings, weights, labels, *, block_size):
         return jnp.dot(embeddings, block.T), None
 
     def backward(d_embeddings, block):
-        similarities = jnp.dot(embeddings, block.T)
-        return d_embeddings + jnp.dot(similarities, block), jnp.dot(similarities.T, embeddings)
+        similarities = jnp.dot(again, block.T)
+        return d_embeddings + jnp.dot(similarities, block), jnp.dot(similarities.T, again)
 
     last, _ = lax.scan(forward, jnp.zeros((len(embeddings), size), weights.dtype), blocks)
     d_embeddings, d_weights = lax.scan(backward, jnp.zeros_like(embeddings), blocks)
