@@ -113,11 +113,16 @@ class _Block(NamedTuple):
 
 
 def _block(number, size, operands: Operands, labels, layout: Layout) -> tuple[Any, _Block]:
-    """The start of a block and what is in it. The last one overlaps the one before."""
+    """The start of a block and what is in it.
+
+    Block 0 is the last of the classes; where it overlaps the one before, that one, which comes
+    later, has the classes, and what is written for them.
+    """
     count = len(operands.weights)
-    start = jnp.minimum(number * size, count - size)
+    start = jnp.where(number == 0, count - size, (number - 1) * size)
     column = start + jnp.arange(size, dtype=labels.dtype)
-    fresh = (column >= number * size) & (column + layout.first < layout.num_classes)
+    overlap = jnp.where(number == 0, -(-count // size) * size - size, 0)
+    fresh = (column >= overlap) & (column + layout.first < layout.num_classes)
     negative = fresh[None, :] & (labels[:, None] != (column + layout.first)[None, :])
     bias = operands.bias
     if bias is not None:
@@ -177,15 +182,13 @@ def _backward(negative, operands: Operands, labels, layout: Layout, size, output
         products = contract(left, right, 1, 1)
 
         def values(products, inverse, bias, rest):
-            inverse_norm, seen, constants = rest
             similarity = similarities(
-                products, inverse_norm, inverse if layout.normalize_classes else None, bias,
+                products, operands.inverse_norm, inverse if layout.normalize_classes else None, bias,
                 centers(weights),
             )  # fmt: skip
-            return negative(similarity, seen, *constants)
+            return negative(similarity, rest[0], *rest[1])
 
-        seen = (outputs.target, outputs.class_norm, operands.context)
-        rest = (operands.inverse_norm, seen, operands.constants[1])
+        rest = ((outputs.target, outputs.class_norm, operands.context), operands.constants[1])
         logits, pull = jax.vjp(values, products, inverse, block.bias, rest)
         slope = jnp.broadcast_to(cotangents.reduced[:, None], logits.shape)
         if not layout.is_sum:
@@ -197,21 +200,17 @@ def _backward(negative, operands: Operands, labels, layout: Layout, size, output
         d_rows = contract(d_products, left, 0, 0)
         if layout.normalize_classes:  # d (1 / |w|) / d w = -w / |w|^3
             d_rows -= (d_inverse * inverse**3)[:, None] * rows.astype(dtype)
-        d_weights = _add_block(d_weights, d_rows.reshape(block.weights.shape), start)
+        d_weights = _put(d_weights, d_rows.reshape(block.weights.shape), start)
         if d_bias is not None:
-            d_bias = _add_block(d_bias, d_block_bias, start)
+            d_bias = _put(d_bias, d_block_bias, start)
         return (d_weights, d_bias, d_embeddings, jax.tree.map(jnp.add, d_rest, d_more)), None
 
-    rest = (
-        operands.inverse_norm,
-        (outputs.target, outputs.class_norm, operands.context),
-        operands.constants[1],
-    )
+    rest = ((outputs.target, outputs.class_norm, operands.context), operands.constants[1])
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
     start = (zeros(weights), zeros(operands.bias), jnp.zeros(embeddings.shape, dtype), zeros(rest))
     numbers = jnp.arange(-(-len(weights) // size), dtype=labels.dtype)
     (d_weights, d_bias, d_embeddings, d_rest), _ = lax.scan(step, start, numbers)
-    d_inverse_norm, (d_target, d_class_norm, d_context), d_constants = d_rest
+    (d_target, d_class_norm, d_context), d_constants = d_rest
 
     # What the negatives saw of the targets, on all devices, goes to the rows' own classes.
     d_own = total((d_target, d_class_norm), layout.axis_name)
@@ -226,8 +225,12 @@ def _backward(negative, operands: Operands, labels, layout: Layout, size, output
     d_weights = d_weights.at[index].add(own_weights.astype(weights.dtype), mode="drop")
     if d_bias is not None:
         d_bias = d_bias.at[index].add(own_bias, mode="drop")
-    if d_inverse_norm is not None:
-        d_inverse_norm += own_inverse
+    d_inverse_norm = None
+    if operands.inverse_norm is not None:
+        # The products scale with it as with the embedding: one dot product a row tells both.
+        known = operands.inverse_norm > 0
+        along = jnp.sum(embeddings.astype(dtype) * d_embeddings, axis=1)
+        d_inverse_norm = own_inverse + along * jnp.where(known, 1 / jnp.where(known, operands.inverse_norm, 1), 0)
     return Operands(
         (d_embeddings + own_embeddings).astype(embeddings.dtype),
         d_inverse_norm,
@@ -238,7 +241,5 @@ def _backward(negative, operands: Operands, labels, layout: Layout, size, output
     )
 
 
-def _add_block(whole: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
-    """In place; the overlap of the last block with the one before has a part of 0 here."""
-    part += lax.dynamic_slice_in_dim(whole, start, len(part)).astype(part.dtype)
+def _put(whole: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
     return lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), start, 0)
