@@ -49,7 +49,7 @@ SIZES = flags.DEFINE_list("classes", None, "numbers of classes, in place of each
 BATCH = flags.DEFINE_list("batch", None, "rows a step; by default 256, on a GPU 1024 and 64")
 DIM = flags.DEFINE_integer("dim", 512, "length of an embedding", lower_bound=1)
 DTYPE = flags.DEFINE_enum(
-    "dtype", None, ["float32", "bfloat16"], "by default float32, on a GPU bfloat16"
+    "dtype", None, ["float32", "bfloat16"], "of the products; by default bfloat16 on a GPU only"
 )
 BLOCK = flags.DEFINE_string("block_size", "auto", "classes a block, or auto, facejax's default")
 REPEATS = flags.DEFINE_integer("repeats", 7, "timed rounds, after one that is not", lower_bound=1)
@@ -141,7 +141,7 @@ def fitting(*programs: dict[str, Any], repeats: int | None = None) -> Measured:
 
 
 def dtype() -> str:
-    """Of embeddings, class weights and products."""
+    """Of the products; embeddings and class weights are float32."""
     return DTYPE.value or ("bfloat16" if GPU.value else "float32")
 
 
@@ -202,7 +202,7 @@ def speed(classes: int, batch: int) -> None:
 
 def memory(classes: int, batch: int) -> None:
     """What streaming takes beyond class weights and their gradient, or momentum."""
-    state = 2 * (4 if dtype() == "float32" else 2) * classes * DIM.value
+    state = 2 * 4 * classes * DIM.value
     for kind, name, second, bar in (
         ("gradients", "streamed", "gradient", 1.5),
         ("fused", "streamed, fused update", "momentum", 1.0),
@@ -242,14 +242,15 @@ def sampled(classes: int, batch: int) -> None:
 
 
 def every_loss(classes: int, batch: int) -> None:
-    """Each loss with class weights, streamed, in turn with ArcFace."""
+    """Each loss with class weights, streamed, in turn with ArcFace, in float32."""
     from facejax import losses
 
     def chosen(name):
         rows = {"classes": classes}
         if name == "subcenter_arcface":
             rows = {"classes": classes // CENTERS, "centers": CENTERS}
-        return program("gradients", batch=batch, loss=name, block_size=block_size(), **rows)
+        rows |= {"loss": name, "dtype": "float32"}
+        return program("gradients", batch=batch, block_size=block_size(), **rows)
 
     names = [
         name
@@ -271,7 +272,7 @@ def gpu(classes: int, batch: int) -> None:
     best = gpu_table("head", head, classes, batch)
     steps = [("sgd", {}), *((kind, {"block_size": best}) for kind in ("sgd", "fused", "sampled"))]
     gpu_table("head", steps, classes, batch)
-    name = NETWORK.value if not QUICK.value else "iresnet10"
+    name = "iresnet10" if NETWORK.value and QUICK.value else NETWORK.value
     if name:
         inside = {"network": name, "image_size": 32 if QUICK.value else IMAGE_SIZE.value}
         steps = [(kind, {**chosen, **inside}) for kind, chosen in steps]
@@ -327,7 +328,7 @@ def main(_) -> None:
         tiny = (2000, 4000) if part == "linearity" else (2000,)
         sizes = [int(n) for n in SIZES.value or (tiny if QUICK.value else _SIZES[part])]
         for batch in map(int, batches):
-            about = f"batch {batch}, D = {DIM.value}, {dtype()}"
+            about = f"batch {batch}, D = {DIM.value}, {dtype()} products"
             if part == "linearity":
                 print(f"{part}: {sizes[0]} to {sizes[-1]} classes, {about}")
                 linearity(sizes, batch)

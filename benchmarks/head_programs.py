@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from facejax import compilation, losses, models
+from facejax.losses import margins
 from facejax.losses.engine import AUTO_BLOCK
 from facejax.losses.sampling import sample_indices
 from facejax.training.rows import apply_rows, row_sgd
@@ -50,24 +51,29 @@ def build(
       classes: rows of the class weights.
       batch: embeddings a step.
       dim: length of an embedding.
-      dtype: of embeddings and class weights.
+      dtype: of the products; all else is float32, and so are other losses than ArcFace.
       block_size: of `facejax.losses.Classes`.
       loss: the name in `facejax.losses`.
       centers: sub-centres a class, or 0.
       network: the embeddings are those of this network, which is trained too; empty for none.
       image_size: what it sees.
     """
-    embeddings, labels = _batch(classes, batch, dim, dtype)
-    held = _held(classes, centers, dim, dtype)
+    embeddings, labels = _batch(classes, batch, dim)
+    held = _held(classes, centers, dim)
     layout = losses.Classes(block_size=block_size)
     if kind == "products":
         size = AUTO_BLOCK if block_size == "auto" else block_size
+        products = functools.partial(_products, block_size=size, dtype=dtype)
         # A second argument, else the compiler sees that the second product is the first.
-        return _pure(functools.partial(_products, block_size=size), held, embeddings, embeddings)
+        return _pure(products, held, embeddings, embeddings)
+    arcface = functools.partial(_arcface, layout=layout, dtype=dtype)
+    if kind == "gradients" and loss == "arcface":
+        differentiate = jax.grad(arcface, argnums=(0, 1))
+        return _pure(differentiate, held, embeddings, labels)
     if kind == "gradients":
         return _pure(_gradients(loss, layout, classes, batch), held, embeddings, labels)
     head = {"sgd": _sgd, "fused": _fused, "sampled": _sampled}[kind]
-    step = functools.partial(head, layout=layout)
+    step = functools.partial(head, differentiate=jax.grad(arcface, argnums=(0, 1)))
     memory = "rows" if kind == "sampled" else "trace"
     if memory not in held:
         weights = held["weights"]
@@ -124,27 +130,27 @@ def _temporaries(program: jax.stages.Compiled) -> int:
 
 
 @functools.cache
-def _batch(classes: int, batch: int, dim: int, dtype: str) -> tuple[jax.Array, jax.Array]:
+def _batch(classes: int, batch: int, dim: int) -> tuple[jax.Array, jax.Array]:
     keys = jax.random.split(jax.random.key(SEED))
-    embeddings = jax.random.normal(keys[0], (batch, dim), dtype)
+    embeddings = jax.random.normal(keys[0], (batch, dim))
     return embeddings, jax.random.randint(keys[1], (batch,), 0, classes)
 
 
 @functools.cache
-def _held(classes: int, centers: int, dim: int, dtype: str) -> dict[str, Any]:
+def _held(classes: int, centers: int, dim: int) -> dict[str, Any]:
     """The class weights, and what the steps put beside them. Programs of one size share it."""
     block = min(4096, classes)
     shape = (centers, dim) if centers else (dim,)
 
     def init():
         # Random numbers for all would take longer than a step: each block is one block, rolled.
-        part = 0.01 * jax.random.normal(jax.random.key(SEED), (block, *shape), dtype)
+        part = 0.01 * jax.random.normal(jax.random.key(SEED), (block, *shape))
 
         def fill(number, weights):
             rolled = jnp.roll(part, number, axis=-1)
             return lax.dynamic_update_slice_in_dim(weights, rolled, number * block, 0)
 
-        return lax.fori_loop(0, -(-classes // block), fill, jnp.zeros((classes, *shape), dtype))
+        return lax.fori_loop(0, -(-classes // block), fill, jnp.zeros((classes, *shape)))
 
     return {"weights": jax.jit(init)()}
 
@@ -175,17 +181,16 @@ def _gradients(name: str, layout: losses.Classes, classes: int, batch: int) -> C
     )
 
 
-def _arcface(weights, embeddings, labels, layout):
-    return jnp.mean(losses.arcface(embeddings, weights, labels, classes=layout))
+def _arcface(embeddings, weights, labels, *, layout: losses.Classes, dtype: str):
+    margin = margins.arcface(scale=64.0, margin=0.5)
+    rows = losses.margin_rows(embeddings, weights, labels, margin, classes=layout, dtype=dtype)
+    return jnp.mean(rows.losses)
 
 
-_arcface_gradients = jax.grad(_arcface, argnums=(0, 1))
-
-
-def _sgd(state, embeddings, labels, number, *, layout):
+def _sgd(state, embeddings, labels, number, *, differentiate):
     del number
     weights = state["weights"]
-    gradient, d_embeddings = _arcface_gradients(weights, embeddings, labels, layout)
+    d_embeddings, gradient = differentiate(embeddings, weights, labels)
     tx = optax.chain(
         optax.add_decayed_weights(SGD["weight_decay"]),
         optax.sgd(SGD["learning_rate"], momentum=SGD["momentum"]),
@@ -196,18 +201,18 @@ def _sgd(state, embeddings, labels, number, *, layout):
     return {"weights": optax.apply_updates(weights, updates), "trace": trace}, d_embeddings
 
 
-def _fused(state, embeddings, labels, number, *, layout):
+def _fused(state, embeddings, labels, number, *, differentiate):
     del number
     head = losses.FusedSGD(state["weights"], state["trace"], **SGD)
-    head, d_embeddings = _arcface_gradients(head, embeddings, labels, layout)
+    d_embeddings, head = differentiate(embeddings, head, labels)
     return {"weights": head.weights, "trace": head.trace}, d_embeddings
 
 
-def _sampled(state, embeddings, labels, number, *, layout):
+def _sampled(state, embeddings, labels, number, *, differentiate):
     weights = state["weights"]
     key = jax.random.fold_in(jax.random.key(SEED), number)
     index, labels = sample_indices(key, labels, len(weights), rate=RATE)
-    gradient, d_embeddings = _arcface_gradients(weights[index], embeddings, labels, layout)
+    d_embeddings, gradient = differentiate(embeddings, weights[index], labels)
     updates, rows = row_sgd(**SGD).update((index, gradient), state["rows"], weights)
     return {"weights": apply_rows(weights, updates), "rows": rows}, d_embeddings
 
@@ -227,8 +232,7 @@ def _with_network(head, name: str, image_size: int, dim: int, dtype: str) -> tup
 
         def embed(params):
             variables = {"params": params, "batch_stats": batch_stats}
-            embeddings, new_stats = network.apply(variables, images, train=True)
-            return embeddings.astype(dtype), new_stats
+            return network.apply(variables, images, train=True)
 
         embeddings, pull, batch_stats = jax.vjp(embed, params, has_aux=True)
         state, d_embeddings = head(state, embeddings, labels, number)
@@ -239,24 +243,29 @@ def _with_network(head, name: str, image_size: int, dim: int, dtype: str) -> tup
     return step, compilation.jit(init)(jax.random.key(SEED))
 
 
-def _products(embeddings, weights, again, *, block_size):
+def _products(embeddings, weights, again, *, block_size, dtype):
     """Forward, recomputation and both gradients as bare products, 4 x 2 B C D operations."""
+
+    def dot(left, right):
+        left, right = left.astype(dtype), right.astype(dtype)
+        return jnp.dot(left, right, preferred_element_type=jnp.float32)
+
     count, dim = weights.shape
     if block_size is None:
-        similarities = jnp.dot(again, weights.T)
-        d_weights, d_embeddings = jnp.dot(similarities.T, again), jnp.dot(similarities, weights)
-        return jnp.dot(embeddings, weights.T), d_weights, d_embeddings
+        similarities = dot(again, weights.T)
+        d_weights, d_embeddings = dot(similarities.T, again), dot(similarities, weights)
+        return dot(embeddings, weights.T), d_weights, d_embeddings
 
     size = max(part for part in range(1, block_size + 1) if count % part == 0)
     blocks = weights.reshape(-1, size, dim)
 
     def forward(_, block):  # the last block's product stands for all: none may be left out
-        return jnp.dot(embeddings, block.T), None
+        return dot(embeddings, block.T), None
 
     def backward(d_embeddings, block):
-        similarities = jnp.dot(again, block.T)
-        return d_embeddings + jnp.dot(similarities, block), jnp.dot(similarities.T, again)
+        similarities = dot(again, block.T)
+        return d_embeddings + dot(similarities, block), dot(similarities.T, again)
 
-    last, _ = lax.scan(forward, jnp.zeros((len(embeddings), size), weights.dtype), blocks)
+    last, _ = lax.scan(forward, jnp.zeros((len(embeddings), size)), blocks)
     d_embeddings, d_weights = lax.scan(backward, jnp.zeros_like(embeddings), blocks)
     return last, d_weights.reshape(weights.shape), d_embeddings
