@@ -147,8 +147,8 @@ def dtype() -> str:
 
 def program(kind: str, classes: int, batch: int, **chosen: Any) -> dict[str, Any]:
     """For `build`."""
-    chosen |= {"classes": classes, "batch": batch, "dim": DIM.value}
-    return {"kind": kind, "dtype": dtype(), **chosen}
+    sizes = {"classes": classes, "batch": batch, "dim": DIM.value}
+    return {"kind": kind, **sizes, "dtype": dtype(), **chosen}
 
 
 def block_size() -> int | str:
@@ -246,11 +246,11 @@ def every_loss(classes: int, batch: int) -> None:
     from facejax import losses
 
     def chosen(name):
-        rows = {"classes": classes}
-        if name == "subcenter_arcface":
-            rows = {"classes": classes // CENTERS, "centers": CENTERS}
-        rows |= {"loss": name, "dtype": "float32"}
-        return program("gradients", batch=batch, block_size=block_size(), **rows)
+        centers = CENTERS if name == "subcenter_arcface" else 0
+        return program(
+            "gradients", classes // max(centers, 1), batch,
+            loss=name, centers=centers, block_size=block_size(), dtype="float32",
+        )  # fmt: skip
 
     names = [
         name
