@@ -44,6 +44,7 @@ from facejax.losses.engine import (
     margin_rows,
     margin_softmax,
 )
+from facejax.losses.fused import FusedSGD
 from facejax.losses.hard_negatives import circle, curricularface, mv_softmax
 from facejax.losses.margins import AdaFaceStatistics
 from facejax.losses.metric import (
@@ -78,6 +79,7 @@ __all__ = [
     "AdaFaceStatistics",
     "Classes",
     "Context",
+    "FusedSGD",
     "Margin",
     "Rows",
     "Seen",

@@ -263,6 +263,6 @@ def subcenter_arcface(
       Deng et al., Sub-center ArcFace: Boosting Face Recognition by Large-Scale Noisy Web Faces,
       2020, section 3.2: https://doi.org/10.1007/978-3-030-58621-8_43
     """
-    chex.assert_rank(weights, 3)
+    chex.assert_rank(jax.tree.leaves(weights)[0], 3)  # of a FusedSGD too
     rule = margins.arcface(scale=scale, margin=margin, beyond_pi=beyond_pi, gradient=gradient)
     return margin_softmax(embeddings, weights, labels, rule, classes=classes)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from facejax.losses.fused import FusedSGD
 from facejax.losses.numerics import VOID, dot_rows, norms
 
 
@@ -16,6 +17,7 @@ class Operands(NamedTuple):
     embeddings: jax.Array  # [B, D], of all devices
     inverse_norm: jax.Array | None  # [B], if features are normalised
     weights: jax.Array  # [C, D] or [C, K, D], this device's
+    update: FusedSGD | None  # the rest of it, where the class weights came in one
     bias: jax.Array | None  # [C]
     context: Any  # what the negatives see besides: a pytree of [B] and scalar arrays
     constants: Any  # traced hyperparameters, as the forward and the backward close over them
@@ -28,6 +30,7 @@ class Layout(NamedTuple):
     num_classes: int  # over all devices; what lies behind is padding
     axis_name: str | None
     normalize_classes: bool
+    dtype: Any  # to which class weights are rounded before the products, or None
     is_sum: bool  # of the negatives' terms, else the log-sum-exp of their logits
 
 
@@ -74,7 +77,7 @@ class Scores(NamedTuple):
 
 def dense(operands: Operands, labels: jax.Array, layout: Layout) -> Scores:
     """All similarities at once; the gradient is JAX's."""
-    weights, axis_name = operands.weights, layout.axis_name
+    weights, axis_name = rounded(operands.weights, layout), layout.axis_name
     class_norms, inverse = norms(weights)
     matrix = similarities(
         dot_rows(operands.embeddings, flat(weights)),
@@ -116,6 +119,11 @@ def dense(operands: Operands, labels: jax.Array, layout: Layout) -> Scores:
     )
 
 
+def rounded(weights: jax.Array, layout: Layout) -> jax.Array:
+    """Class weights in the products' type."""
+    return weights if layout.dtype is None else weights.astype(layout.dtype)
+
+
 def flat(weights: jax.Array) -> jax.Array:
     """[C, D] or [C, K, D] -> [C x K, D]."""
     return weights.reshape(-1, weights.shape[-1])
@@ -129,6 +137,21 @@ def centers(weights: jax.Array) -> int:
 def is_here(labels: jax.Array, layout: Layout, count: int) -> jax.Array:
     """Whether a label is one of this device's `count` classes."""
     return (labels >= layout.first) & (labels < layout.first + count)
+
+
+def axis_size(axis_name: str) -> int:
+    """The number of devices on the axis.
+
+    Raises:
+      ValueError: if there is no such axis.
+    """
+    try:
+        return lax.axis_size(axis_name)
+    except NameError as error:
+        raise ValueError(
+            f"there is no device axis {axis_name!r} here: call this inside a jax.pmap or "
+            "jax.shard_map that has it"
+        ) from error
 
 
 def total(values: Any, axis_name: str | None) -> Any:

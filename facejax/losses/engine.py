@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.dense import Layout, Operands, dense
+from facejax.losses.dense import Layout, Operands, axis_size, dense
+from facejax.losses.fused import FusedSGD
 from facejax.losses.numerics import norms, working_dtype
 from facejax.losses.streamed import streamed
 
 REDUCTIONS = ("logsumexp", "sum")
 # From so many classes of a device on, `auto` streams, so many at a time.
-AUTO_CLASSES, AUTO_BLOCK = 16_384, 4096
+AUTO_CLASSES, AUTO_BLOCK = 16_384, 4000
 
 
 class Context(NamedTuple):
@@ -106,7 +107,7 @@ class Rows(NamedTuple):
 
 def margin_softmax(
     embeddings: jax.Array,
-    weights: jax.Array,
+    weights: jax.Array | FusedSGD,
     labels: jax.Array,
     margin: Margin,
     *,
@@ -119,7 +120,7 @@ def margin_softmax(
     Args:
       embeddings: [B, D], raw.
       weights: [C, D], raw, one row a class; or [C, K, D], K sub-centres a class, of which the
-        most similar one counts.
+        most similar one counts. Streamed, it may be a `FusedSGD` of them.
       labels: [B] integers in [0, C). -1 marks a padding row: loss 0, no gradient to anything.
         Any other label outside [0, C) makes that row's loss NaN.
       margin: the two functions of the loss, and how they are reduced.
@@ -132,7 +133,8 @@ def margin_softmax(
       Losses [B], float32 (float64 for float64 inputs).
 
     Raises:
-      ValueError: on another `Margin.reduce`.
+      ValueError: on another `Margin.reduce`, an axis name that is not there, or a number of classes
+        that is smaller than that of the devices or larger than that of the rows.
     """
     return margin_rows(
         embeddings, weights, labels, margin, bias=bias, context=context, classes=classes
@@ -141,17 +143,28 @@ def margin_softmax(
 
 def margin_rows(
     embeddings: jax.Array,
-    weights: jax.Array,
+    weights: jax.Array | FusedSGD,
     labels: jax.Array,
     margin: Margin,
     *,
     bias: jax.Array | None = None,
     context: Any = None,
     classes: Classes | None = None,
+    dtype: jax.typing.DTypeLike | None = None,
 ) -> Rows:
-    """As `margin_softmax`, with the similarities that tell whether a row was classified right."""
+    """As `margin_softmax`, with the similarities that tell whether a row was classified right.
+
+    With `dtype` (bfloat16, say) embeddings and class weights are rounded to it before the products,
+    the weights a block at a time where they are streamed, so that no rounded copy of them exists.
+    """
     if margin.reduce not in REDUCTIONS:
         raise ValueError(f"reduce must be one of {', '.join(REDUCTIONS)}, got {margin.reduce!r}")
+    update = None
+    if isinstance(weights, FusedSGD):
+        if classes is None or classes.block_size is None:
+            raise ValueError("FusedSGD needs streamed class weights: give Classes(block_size=...)")
+        update = weights._replace(weights=None)  # type: ignore[arg-type]
+        weights = weights.weights
     chex.assert_rank([embeddings, weights, labels], [2, {2, 3}, 1])
     chex.assert_type([embeddings, weights, labels], [float, float, int])
     chex.assert_equal_shape_prefix([embeddings, labels], 1)
@@ -161,23 +174,31 @@ def margin_rows(
     slice_size, row_count = weights.shape[0], labels.shape[0]
     slices, first = 1, jnp.zeros((), jnp.int32)
     if axis_name is not None:
-        slices = lax.axis_size(axis_name)
+        slices = axis_size(axis_name)
         first = lax.axis_index(axis_name) * slice_size
         embeddings, labels, context = _gather_rows((embeddings, labels, context), axis_name)
     if num_classes is None:
         num_classes = slice_size * slices
+    if not slices <= num_classes <= slice_size * slices:
+        raise ValueError(
+            f"{num_classes} classes don't fit {slices} device(s) with {slice_size} rows of class "
+            "weights each: every device needs a class, and every class a row"
+        )
 
     real = labels != -1
     known = (labels >= 0) & (labels < num_classes)
     # Whatever stands in a padding row must not reach a gradient as 0 * NaN.
     embeddings = jnp.where(real[:, None], embeddings, jnp.zeros((), embeddings.dtype))
+    if dtype is not None:
+        embeddings = embeddings.astype(dtype)
     context = _for_rows(context, real, working_dtype(embeddings, weights))
     norm, inverse_norm = norms(embeddings)
-    layout = Layout(first, num_classes, axis_name, margin.normalize[1], margin.reduce == "sum")
+    is_sum = margin.reduce == "sum"
+    layout = Layout(first, num_classes, axis_name, margin.normalize[1], dtype, is_sum)
     inverse = inverse_norm if margin.normalize[0] else None
-    operands = Operands(embeddings, inverse, weights, bias, None, None)
+    operands = Operands(embeddings, inverse, weights, update, bias, None, None)
     labels = labels.astype(jnp.int32)
-    size = _block_size(classes.block_size, slice_size)
+    size = _block_size(classes.block_size, slice_size if update is None else AUTO_CLASSES)
     if size is None:
         scores = dense(operands, labels, layout)
     else:

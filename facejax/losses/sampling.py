@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from facejax.losses.dense import axis_size
+
 
 def sample_classes(
     key: jax.Array,
@@ -34,8 +36,8 @@ def sample_classes(
       position. -1 stays, and a label that names no class is again one that names none.
 
     Raises:
-      ValueError: if the rate is not in (0, 1], if S rows can't hold the batch's own classes, or if
-        the last slice has fewer than S of them.
+      ValueError: if there is no such axis, if the rate is not in (0, 1], if S rows can't hold the
+        batch's own classes, or if the last slice has fewer classes than S.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -69,7 +71,8 @@ def sample_indices(
     taken, own_rows = round(rate * count), len(labels)
     device, slices = jnp.zeros((), labels.dtype), 1
     if axis_name is not None:
-        device, slices = lax.axis_index(axis_name).astype(labels.dtype), lax.axis_size(axis_name)
+        slices = axis_size(axis_name)
+        device = lax.axis_index(axis_name).astype(labels.dtype)
         labels = lax.all_gather(labels, axis_name, tiled=True)
         key = jax.random.fold_in(key, device)
     if taken < min(len(labels), count):

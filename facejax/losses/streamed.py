@@ -20,9 +20,11 @@ from facejax.losses.dense import (
     flat,
     is_here,
     largest,
+    rounded,
     similarities,
     total,
 )
+from facejax.losses.fused import FusedSGD, update_block, update_rows
 from facejax.losses.numerics import VOID, alike, contract, norms
 
 
@@ -32,7 +34,9 @@ def streamed(
     """Class blocks of the sizes given; the same numbers as `dense`."""
     blocks = min(block, len(operands.weights)), min(backward_block, len(operands.weights))
     fixed = jax.tree.map(lax.stop_gradient, operands)
-    target, _ = total(_own_classes(fixed, labels, layout), layout.axis_name)
+    target, _ = total(
+        _own(fixed, _own_classes(fixed, labels, layout), labels, layout), layout.axis_name
+    )
 
     def log_sum(function):
         negative = lambda similarity, _: lax.stop_gradient(function(similarity))  # noqa: E731
@@ -45,30 +49,29 @@ def streamed(
 
 
 def _own_classes(operands: Operands, labels: jax.Array, layout: Layout):
+    """The class weights [B, (K,) D] and biases [B] of the rows' own classes, if they are here."""
+    place = jnp.clip(labels - layout.first, 0, len(operands.weights) - 1)
+    bias = None if operands.bias is None else operands.bias[place]
+    return rounded(operands.weights[place], layout), bias
+
+
+def _own(operands: Operands, own: Any, labels: jax.Array, layout: Layout):
     """(target similarity, norm of the own class weight), [B] each; 0 where it is elsewhere."""
-    bias = None if operands.bias is None else _gather(operands.bias, labels, layout)
-    here = is_here(labels, layout, len(operands.weights))
-    rows = _gather(operands.weights, labels, layout)
-    return _own(operands.embeddings, operands.inverse_norm, rows, bias, here, layout)
-
-
-def _own(embeddings, inverse_norm, rows, bias, here, layout: Layout):
-    left = embeddings[:, None, :] if rows.ndim == 3 else embeddings
+    rows, bias = own
     norm, inverse_class = norms(rows)
-    products = jnp.sum(left.astype(norm.dtype) * rows.astype(norm.dtype), axis=-1)
+    embeddings = operands.embeddings.astype(norm.dtype)
+    left = embeddings[:, None, :] if rows.ndim == 3 else embeddings
+    products = jnp.sum(left * rows.astype(norm.dtype), axis=-1)
     if layout.normalize_classes:
         products *= inverse_class
     if rows.ndim == 3:
         products, norm = jnp.max(products, axis=1), norm[:, 0]
-    if inverse_norm is not None:
-        products *= inverse_norm
+    if operands.inverse_norm is not None:
+        products *= operands.inverse_norm
     if bias is not None:
         products += bias.astype(products.dtype)
+    here = is_here(labels, layout, len(operands.weights))
     return jnp.where(here, products, 0), jnp.where(here, norm, 0)
-
-
-def _gather(values: jax.Array, labels: jax.Array, layout: Layout) -> jax.Array:
-    return values[jnp.clip(labels - layout.first, 0, len(values) - 1)]
 
 
 def _reduce(negative, operands: Operands, labels, layout: Layout, blocks) -> Outputs:
@@ -85,7 +88,11 @@ def _reduce(negative, operands: Operands, labels, layout: Layout, blocks) -> Out
 
     def forward(operands, labels, first):
         here = layout._replace(first=first)
-        target, class_norm = total(_own_classes(operands, labels, here), layout.axis_name)
+        own = _own_classes(operands, labels, here)
+        if operands.update is not None:  # read before the backward writes over the weights
+            own, weights = lax.optimization_barrier((own, operands.weights))
+            operands = operands._replace(weights=weights)
+        target, class_norm = total(_own(operands, own, labels, here), layout.axis_name)
         seen = (target, class_norm, operands.context)
 
         def values(similarity, seen):
@@ -93,12 +100,12 @@ def _reduce(negative, operands: Operands, labels, layout: Layout, blocks) -> Out
 
         found = _negatives(values, operands, labels, here, blocks[0], seen)
         outputs = Outputs(target, class_norm, *found)
-        return outputs, (operands, labels, first, outputs)
+        return outputs, (operands, own, labels, first, outputs)
 
     def backward(saved, cotangents):
-        operands, labels, first, outputs = saved
+        operands, own, labels, first, outputs = saved
         here = layout._replace(first=first)
-        gradient = _backward(back, operands, labels, here, blocks[1], outputs, cotangents)
+        gradient = _backward(back, operands, own, labels, here, blocks[1], outputs, cotangents)
         return gradient, None, None
 
     reduce = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
@@ -108,6 +115,7 @@ def _reduce(negative, operands: Operands, labels, layout: Layout, blocks) -> Out
 
 class _Block(NamedTuple):
     weights: jax.Array  # [block, (K,) D]
+    counts: jax.Array  # [block]: is a class, and not in another block
     bias: jax.Array | None
     negative: jax.Array  # [B, block]: counts as a negative of the row, here
 
@@ -127,7 +135,8 @@ def _block(number, size, operands: Operands, labels, layout: Layout) -> tuple[An
     bias = operands.bias
     if bias is not None:
         bias = lax.dynamic_slice_in_dim(bias, start, size)
-    return start, _Block(lax.dynamic_slice_in_dim(operands.weights, start, size), bias, negative)
+    weights = lax.dynamic_slice_in_dim(operands.weights, start, size)
+    return start, _Block(weights, fresh, bias, negative)
 
 
 def _negatives(negative, operands: Operands, labels, layout: Layout, size: int, seen=None):
@@ -161,31 +170,33 @@ def _negatives(negative, operands: Operands, labels, layout: Layout, size: int, 
 
 
 def _scores(operands: Operands, block: _Block, layout: Layout) -> jax.Array:
-    weights = block.weights
+    weights = rounded(block.weights, layout)
     inverse = norms(weights)[1].reshape(-1) if layout.normalize_classes else None
     products = contract(*alike(operands.embeddings, flat(weights)), 1, 1)
     return similarities(products, operands.inverse_norm, inverse, block.bias, centers(weights))
 
 
-def _backward(negative, operands: Operands, labels, layout: Layout, size, outputs, cotangents):
+def _backward(negative, operands: Operands, own, labels, layout: Layout, size, outputs, cotangents):
     embeddings, weights = operands.embeddings, operands.weights
     # Every device needs the cotangents of all rows: its classes are negatives of them all.
     cotangents = total(cotangents, layout.axis_name)
     dtype = outputs.target.dtype
 
     def step(carry, number):
-        d_weights, d_bias, d_embeddings, d_rest = carry
-        start, block = _block(number, size, operands, labels, layout)
-        rows = flat(block.weights)
+        written, d_bias, d_embeddings, d_rest = carry
+        now = operands if operands.update is None else operands._replace(weights=written.weights)
+        start, block = _block(number, size, now, labels, layout)
+        rows = flat(rounded(block.weights, layout))
         inverse = norms(rows)[1]
         left, right = alike(embeddings, rows)
         products = contract(left, right, 1, 1)
 
         def values(products, inverse, bias, rest):
+            if not layout.normalize_classes:
+                inverse = None
             similarity = similarities(
-                products, operands.inverse_norm, inverse if layout.normalize_classes else None, bias,
-                centers(weights),
-            )  # fmt: skip
+                products, operands.inverse_norm, inverse, bias, centers(weights)
+            )
             return negative(similarity, rest[0], *rest[1])
 
         rest = ((outputs.target, outputs.class_norm, operands.context), operands.constants[1])
@@ -200,29 +211,45 @@ def _backward(negative, operands: Operands, labels, layout: Layout, size, output
         d_rows = contract(d_products, left, 0, 0)
         if layout.normalize_classes:  # d (1 / |w|) / d w = -w / |w|^3
             d_rows -= (d_inverse * inverse**3)[:, None] * rows.astype(dtype)
-        d_weights = _put(d_weights, d_rows.reshape(block.weights.shape), start)
+        d_rows = d_rows.reshape(block.weights.shape)
+        if isinstance(written, FusedSGD):
+            written = update_block(written, d_rows, start, block.counts)
+        else:
+            written = _put(written, d_rows, start)
         if d_bias is not None:
             d_bias = _put(d_bias, d_block_bias, start)
-        return (d_weights, d_bias, d_embeddings, jax.tree.map(jnp.add, d_rest, d_more)), None
+        return (written, d_bias, d_embeddings, jax.tree.map(jnp.add, d_rest, d_more)), None
 
     rest = ((outputs.target, outputs.class_norm, operands.context), operands.constants[1])
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
-    start = (zeros(weights), zeros(operands.bias), jnp.zeros(embeddings.shape, dtype), zeros(rest))
+    written = zeros(weights)  # what becomes the weights' cotangent
+    if operands.update is not None:
+        written = operands.update._replace(weights=weights)
+    start = (written, zeros(operands.bias), jnp.zeros(embeddings.shape, dtype), zeros(rest))
     numbers = jnp.arange(-(-len(weights) // size), dtype=labels.dtype)
-    (d_weights, d_bias, d_embeddings, d_rest), _ = lax.scan(step, start, numbers)
+    (written, d_bias, d_embeddings, d_rest), _ = lax.scan(step, start, numbers)
     (d_target, d_class_norm, d_context), d_constants = d_rest
 
     # What the negatives saw of the targets, on all devices, goes to the rows' own classes.
     d_own = total((d_target, d_class_norm), layout.axis_name)
     d_own = (d_own[0] + cotangents.target, d_own[1] + cotangents.class_norm)
+    rows, bias = own
+    learned = (operands.embeddings.astype(dtype), operands.inverse_norm, (rows.astype(dtype), bias))
+
+    def again(embeddings, inverse_norm, own):
+        given = operands._replace(embeddings=embeddings, inverse_norm=inverse_norm)
+        return _own(given, own, labels, layout)
+
+    own_embeddings, own_inverse, (own_weights, own_bias) = jax.vjp(again, *learned)[1](d_own)
     here = is_here(labels, layout, len(weights))
-    bias = None if operands.bias is None else _gather(operands.bias, labels, layout)
-    own = (embeddings.astype(dtype), operands.inverse_norm,
-           _gather(weights, labels, layout).astype(dtype), bias)  # fmt: skip
-    _, pull = jax.vjp(lambda e, i, w, b: _own(e, i, w, b, here, layout), *own)
-    own_embeddings, own_inverse, own_weights, own_bias = pull(d_own)
     index = jnp.where(here, labels - layout.first, len(weights))  # those elsewhere are dropped
-    d_weights = d_weights.at[index].add(own_weights.astype(weights.dtype), mode="drop")
+    if isinstance(written, FusedSGD):
+        updated = update_rows(written, index, own_weights)
+        d_weights, d_update = updated.weights, zeros(updated)
+        d_update = d_update._replace(weights=None, trace=updated.trace)
+    else:
+        d_weights = written.at[index].add(own_weights.astype(weights.dtype), mode="drop")
+        d_update = None
     if d_bias is not None:
         d_bias = d_bias.at[index].add(own_bias, mode="drop")
     d_inverse_norm = None
@@ -230,11 +257,13 @@ def _backward(negative, operands: Operands, labels, layout: Layout, size, output
         # The products scale with it as with the embedding: one dot product a row tells both.
         known = operands.inverse_norm > 0
         along = jnp.sum(embeddings.astype(dtype) * d_embeddings, axis=1)
-        d_inverse_norm = own_inverse + along * jnp.where(known, 1 / jnp.where(known, operands.inverse_norm, 1), 0)
+        norm = jnp.where(known, 1 / jnp.where(known, operands.inverse_norm, 1), 0)
+        d_inverse_norm = own_inverse + along * norm
     return Operands(
         (d_embeddings + own_embeddings).astype(embeddings.dtype),
         d_inverse_norm,
         d_weights,
+        d_update,
         d_bias,
         d_context,
         (zeros(operands.constants[0]), d_constants),
