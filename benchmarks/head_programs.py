@@ -14,7 +14,7 @@ from facejax import compilation, losses, models
 from facejax.losses import margins
 from facejax.losses.engine import AUTO_BLOCK
 from facejax.losses.sampling import sample_indices
-from facejax.training.rows import apply_rows, row_sgd
+from facejax.training.rows import RowUpdates, apply_rows, row_sgd
 
 SGD = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 RATE = 0.1  # the share of the classes that `sampled` takes
@@ -213,7 +213,7 @@ def _sampled(state, embeddings, labels, number, *, differentiate):
     key = jax.random.fold_in(jax.random.key(SEED), number)
     index, labels = sample_indices(key, labels, len(weights), rate=RATE)
     d_embeddings, gradient = differentiate(embeddings, weights[index], labels)
-    updates, rows = row_sgd(**SGD).update((index, gradient), state["rows"], weights)
+    updates, rows = row_sgd(**SGD).update(RowUpdates(index, gradient), state["rows"], weights)
     return {"weights": apply_rows(weights, updates), "rows": rows}, d_embeddings
 
 
