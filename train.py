@@ -26,18 +26,24 @@ from ml_collections import config_flags
 
 from facejax import command, compilation, data, evaluation, models
 from facejax.errors import UserError
-from facejax.training import checkpoint, loop, optimizer, setup, state, step
+from facejax.training import checkpoint, distributed, loop, optimizer, setup, state, step
 
 HERE = pathlib.Path(__file__).parent
 CONFIG = command.define_config(str(HERE / "configs" / "default.py"))
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where everything is written; by default runs/NAME of the config."
 )
+# Not in the config, as they differ from process to process.
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several.")
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, counted from 0.")
 
 
 def main(_) -> None:
     """Trains, evaluates and reports."""
     config = command.config_value(CONFIG)
+    distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    first = jax.process_index() == 0  # of several processes, the one that prints and writes
     compilation.enable_cache(config.compilation_cache)
     devices = setup.devices(config)
 
@@ -61,16 +67,18 @@ def main(_) -> None:
     size = config.data.image_size
     batches = data.batches(
         source,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size // jax.process_count(),
         image_size=size,
         seed=config.seed,
         start=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
         threads=config.data.threads,
         images_per_identity=config.data.per_identity,
     )
     steps = config.steps or math.ceil(config.epochs * len(source) / config.batch_size)
     protocol = setup.protocol(config)
-    print(
+    distributed.say(
         f"{len(source)} images of {source.num_classes} identities, {steps} steps of "
         f"{config.batch_size} on {len(devices)} {devices[0].device_kind} device(s)"
     )
@@ -83,6 +91,8 @@ def main(_) -> None:
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
     )
+    head, tx = setup.head(config, tx, rate, num_classes=source.num_classes, devices=len(devices))
+    sharded = config.head.sharded
     create = functools.partial(
         state.create,
         network=network,
@@ -95,6 +105,7 @@ def main(_) -> None:
     )
     with setup.named("loss"):
         shapes = jax.eval_shape(create, jax.random.key(config.seed))
+    placed = step.placed_shapes(shapes, devices, sharded=sharded)
     facts = {
         "architecture": setup.network(config),
         "num_classes": source.num_classes,
@@ -103,28 +114,30 @@ def main(_) -> None:
 
     # --- Resume, or start ------------------------------------------------------------------------
     if start:
-        target = step.placed_shapes(shapes, devices)
-        current = checkpoint.restore(checkpoints, start, target, facts)
-        loop.forget_after(metrics_path, start)
-        print(f"going on from step {start} of {workdir}")
+        current = checkpoint.restore(checkpoints, start, placed, facts)
+        distributed.say(f"going on from step {start} of {workdir}")
     else:
         loop.make_directory(workdir)
-        current = compilation.jit(create)(jax.random.key(config.seed))
-        metrics_path.unlink(missing_ok=True)
+        places = jax.tree.map(lambda leaf: leaf.sharding, placed)
+        current = compilation.jit(create, out_shardings=places)(jax.random.key(config.seed))
     if start >= steps:
-        print(f"the run in {workdir} is complete: {start} steps; more --config.steps go on from it")
-        print(loop.final_table(loop.read_lines(metrics_path)))
+        distributed.say(
+            f"the run in {workdir} is complete: {start} steps; more --config.steps go on from it\n"
+            + loop.final_table(loop.read_lines(metrics_path))
+        )
         return
-    (workdir / "config.json").write_text(json.dumps(facts["config"], indent=2) + "\n")
+    if first:
+        loop.forget_after(metrics_path, start)
+        (workdir / "config.json").write_text(json.dumps(facts["config"], indent=2) + "\n")
 
     # --- The step and the evaluation, compiled once ----------------------------------------------
     body = step.make_body(
         network,
         objective,
-        tx,
+        head,
         augmentation,
         key=jax.random.key(config.seed + 1),
-        num_classes=source.num_classes,
+        sharded=sharded,
         accumulate=config.optimizer.accumulate,
         clip_norm=config.optimizer.clip_norm,
     )
@@ -132,22 +145,30 @@ def main(_) -> None:
         "image": jax.ShapeDtypeStruct((config.batch_size, size, size, 3), jnp.uint8),
         "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
     }
-    stepper = step.build_step(body, shapes, batch, parallel=config.parallel, devices=devices)
+    stepper = step.build_step(
+        body, shapes, batch, parallel=config.parallel, devices=devices, sharded=sharded
+    )
     embedder = evaluation.make_embedder(network.apply)
 
     def evaluate(current: state.TrainState) -> evaluation.Verification:
         assert protocol is not None
         variables = {"params": current.params["backbone"], "batch_stats": current.batch_stats}
+        # Every process does all of it on copies of its own, so that none waits for another.
+        variables = jax.tree.map(lambda leaf: leaf.addressable_data(0), variables)
         return evaluation.evaluate(
             embedder, variables, protocol, batch_size=config.evaluation.batch_size
         )
 
     # --- The loop --------------------------------------------------------------------------------
-    if protocol and not start:
-        loop.write_line(metrics_path, loop.scores(0, evaluate(current)))
+    untrained = evaluate(current) if protocol and not start else None
     rates = np.asarray(jax.vmap(rate)(jnp.arange(steps)))
-    progress = loop.Progress(metrics_path, steps=steps, start=start, learning_rates=rates)
+    progress = loop.Progress(
+        metrics_path, steps=steps, start=start, learning_rates=rates, silent=not first
+    )
+    if untrained:
+        progress.write(loop.scores(0, untrained))
     current = stepper.enter(current)
+    distributed.gather("the first step")
     previous = None
     result = None
     for number in range(start + 1, steps + 1):
@@ -168,7 +189,7 @@ def main(_) -> None:
             if evaluating:
                 result = evaluate(current)
                 line = loop.scores(number, result)
-                loop.write_line(metrics_path, line)
+                progress.write(line)
                 progress.say(f"step {number}: {loop.in_words(line)}")
             if saving:
                 checkpoint.save(checkpoints, stepper.leave(current), facts)
@@ -176,6 +197,8 @@ def main(_) -> None:
     checkpoints.close()
 
     # --- What came of it -------------------------------------------------------------------------
+    if not first:
+        return
     evaluation.plot_training(metrics_path, workdir / "curves.png")
     if result is not None:
         evaluation.write_report(workdir / "report", {"trained": result})

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from facejax import compilation, data, evaluation, models, objectives
 from facejax.errors import UserError
-from facejax.training import loop, optimizer, state, step
+from facejax.training import classes, loop, optimizer, state, step
 
 SIZE, IDENTITIES, IMAGES, BATCH, DIM, PER_IDENTITY = 32, 400, 12, 32, 128, 4
 UNSEEN, PAIRS = 200, 18_000
@@ -140,9 +140,8 @@ class Bench:
                 objective_state=carried,
             )
 
-        body = step.make_body(
-            self.network, objective, tx, data.augment, key=jax.random.key(1), num_classes=IDENTITIES
-        )
+        head = classes.whole(tx, num_classes=IDENTITIES)
+        body = step.make_body(self.network, objective, head, data.augment, key=jax.random.key(1))
         batch = {
             "image": jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32),

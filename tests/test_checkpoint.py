@@ -12,7 +12,7 @@ import pytest
 from facejax import objectives
 from facejax.data.augment import augment
 from facejax.errors import UserError
-from facejax.training import checkpoint, optimizer, state, step
+from facejax.training import checkpoint, classes, optimizer, state, step
 from tests import toy
 
 CLASSES, ROWS = 13, 8
@@ -37,10 +37,9 @@ def pieces(devices, loss="softmax", *, random=False):
     body = step.make_body(
         network,
         objective,
-        tx,
+        classes.whole(tx, num_classes=CLASSES),
         lambda key, images: augment(key, images, flip=0.5 if random else 0.0),
         key=jax.random.key(1),
-        num_classes=CLASSES,
     )
     chosen = jax.devices()[:devices]
     stepper = step.build_step(body, fresh, batch(0), parallel="pmap", devices=chosen)

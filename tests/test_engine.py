@@ -181,7 +181,7 @@ SHARDED += [
     (name, *WHERE[2 + k % 2])
     for k, name in enumerate(name for name in CASES if name.split("_")[-1] in ("sorted", "fixed"))
 ]
-SHARDED += [("arcface_linear", "pmap", 8, 3), ("arcface_linear", "shard_map", 8, 1)]
+SHARDED += [("arcface_linear", "pmap", 8, 8), ("arcface_linear", "shard_map", 8, 9)]
 
 
 @pytest.mark.parametrize(("name", "how", "devices", "classes"), SHARDED)

@@ -17,6 +17,7 @@ import pytest
 from facejax import objectives
 from facejax.data.augment import normalize
 from facejax.training import checkpoint, head, optimizer, state, step
+from facejax.training.classes import whole
 from tests import test_programs, toy
 
 CLASSES, ROWS, DEVICES = 13, 16, 4
@@ -47,10 +48,9 @@ def pieces(loss, name, classes=CLASSES, devices=DEVICES):
     body = step.make_body(
         network,
         objective,
-        tx,
+        whole(tx, num_classes=classes),
         lambda key, images: normalize(images),
         key=jax.random.key(1),
-        num_classes=classes,
     )
     chosen = jax.devices()[:devices]
     with jax.numpy_dtype_promotion("standard"):  # optax's AdamW asks for it

@@ -12,7 +12,7 @@ import pytest
 from facejax import compilation, evaluation, objectives
 from facejax.data.augment import normalize
 from facejax.errors import UserError
-from facejax.training import optimizer, state, step
+from facejax.training import classes, optimizer, state, step
 from tests import toy
 
 CLASSES, ROWS = 13, 16
@@ -54,10 +54,9 @@ def run(
     body = step.make_body(
         network,
         objective,
-        tx,
+        classes.whole(tx, num_classes=CLASSES),
         augmentation,
         key=jax.random.key(1),
-        num_classes=CLASSES,
         accumulate=accumulate,
         clip_norm=clip_norm,
     )

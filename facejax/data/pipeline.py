@@ -34,10 +34,10 @@ def batches(
     out. The K images are drawn anew each time, all different where the identity has K of them.
 
     Batch n is a pure function of (source, seed, n, batch_size * process_count, K): the number of
-    threads and where the iteration began do not change it, and the processes' n-th batches
-    together hold the records that one process alone would have in its n-th batch. So the position
-    in the data is the step number, and nothing else need be saved to resume. Each epoch has an
-    order of its own; a batch may straddle two epochs.
+    threads and where the iteration began do not change it, and the processes' n-th batches, one
+    behind the other, are the n-th batch of one process alone. So the position in the data is the
+    step number, and nothing else need be saved to resume. Each epoch has an order of its own; a
+    batch may straddle two epochs.
 
     Args:
       source: the records; may be smaller than a batch.
@@ -69,15 +69,17 @@ def batches(
         raise ValueError(f"out of range: {images_per_identity=}")
     if len(source) == 0:
         raise ValueError("the source is empty")
-    decode_record, mine = _decoder(image_size), slice(process_index, None, process_count)
+    decode_record = _decoder(image_size)
     if images_per_identity == 0:
         records = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-        rows = records[mine].map(decode_record).batch(batch_size, drop_remainder=True)
+        shares = records.map(decode_record).batch(batch_size, drop_remainder=True)
+        rows = shares[process_index::process_count]
     else:
         groups = _identity_batches(source, batch_size, process_count, images_per_identity, seed)
 
         def read(group: np.ndarray) -> dict[str, np.ndarray]:
-            records = [decode_record(source[int(index)]) for index in group[mine].ravel()]
+            mine = np.split(group.ravel(), process_count)[process_index]
+            records = [decode_record(source[int(index)]) for index in mine]
             return {name: np.stack([record[name] for record in records]) for name in records[0]}
 
         rows = groups.map(read)

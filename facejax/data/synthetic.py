@@ -8,6 +8,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import platform
 import sys
 
 import jax
@@ -200,7 +201,7 @@ class SyntheticFaces:
         if kept_at is not None:
             kept_at.parent.mkdir(parents=True, exist_ok=True)
             # Renamed when whole, so that a run that is killed leaves nothing that counts.
-            partial = kept_at.with_suffix(f".{os.getpid()}.npz")
+            partial = kept_at.with_suffix(f".{platform.node()}-{os.getpid()}.npz")
             np.savez(partial, images=self.images, severity=self.severity)
             partial.rename(kept_at)
 

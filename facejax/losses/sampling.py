@@ -66,28 +66,16 @@ def sample_indices(
     num_classes: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """As `sample_classes`, but which of this device's `count` rows are taken: [S], ascending."""
-    if not 0 < rate <= 1:
-        raise ValueError(f"rate must be above 0 and at most 1, got {rate}")
-    taken, own_rows = round(rate * count), len(labels)
+    own_rows = len(labels)
     device, slices = jnp.zeros((), labels.dtype), 1
     if axis_name is not None:
         slices = axis_size(axis_name)
         device = lax.axis_index(axis_name).astype(labels.dtype)
         labels = lax.all_gather(labels, axis_name, tiled=True)
         key = jax.random.fold_in(key, device)
-    if taken < min(len(labels), count):
-        raise ValueError(
-            f"{taken} of {count} classes can't hold the classes of {len(labels)} rows: raise the "
-            f"rate of {rate} to {min(len(labels), count) / count:.3g}, or lower the batch"
-        )
     if num_classes is None:
         num_classes = count * slices
-    fewest = max(num_classes - (slices - 1) * count, 0)  # classes in the last slice
-    if fewest < taken < count:
-        raise ValueError(
-            f"the last of {slices} slices has {fewest} classes and can't give {taken}: lower the "
-            f"rate of {rate} to {fewest / count:.3g}, or use fewer devices"
-        )
+    taken = sample_size(rate, count, len(labels), slices, num_classes)
 
     place = labels - device * count
     here = (place >= 0) & (place < count) & (labels < num_classes)
@@ -105,3 +93,26 @@ def sample_indices(
     if axis_name is not None:
         labels = lax.dynamic_slice_in_dim(labels, device * own_rows, own_rows)
     return index, labels
+
+
+def sample_size(rate: float, count: int, rows: int, slices: int, num_classes: int) -> int:
+    """How many of a device's `count` class weights are taken.
+
+    Raises:
+      ValueError: as `sample_classes`.
+    """
+    if not 0 < rate <= 1:
+        raise ValueError(f"rate must be above 0 and at most 1, got {rate}")
+    taken = round(rate * count)
+    if taken < min(rows, count):
+        raise ValueError(
+            f"{taken} of {count} classes can't hold the classes of {rows} rows: raise the "
+            f"rate of {rate} to {min(rows, count) / count:.3g}, or lower the batch"
+        )
+    fewest = max(num_classes - (slices - 1) * count, 0)  # classes in the last slice
+    if fewest < taken < count:
+        raise ValueError(
+            f"the last of {slices} slices has {fewest} classes and can't give {taken}: lower the "
+            f"rate of {rate} to {fewest / count:.3g}, or use fewer devices"
+        )
+    return taken

@@ -13,7 +13,7 @@ the losses over the real rows is what is to be minimised.
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,9 +25,21 @@ from facejax.objectives.classification import center_loss, classification, deepi
 from facejax.objectives.common import Objective
 from facejax.objectives.pairwise import facenet, pairs, proxies
 
-__all__ = ["LOSSES", "Objective", "hyperparameters", "needs_pairs", "objective"]
+__all__ = [
+    "LOSSES",
+    "Objective",
+    "can_sample",
+    "has_class_weights",
+    "hyperparameters",
+    "needs_pairs",
+    "objective",
+]
 
-_COMPOSED = {"deepid2": deepid2, "center_loss": center_loss, "facenet": facenet}
+_COMPOSED: dict[str, Callable[..., Objective]] = {
+    "deepid2": deepid2,
+    "center_loss": center_loss,
+    "facenet": facenet,
+}
 _PAIRS = ("circle_pairs", "multi_similarity", "supcon", "n_pairs", "lifted_structure")
 _PROXIES = ("proxy_nca", "proxy_anchor")
 
@@ -61,6 +73,16 @@ _OWN: dict[str, dict[str, Any]] = {
 _STRUCTURE = ("bias", "classes", "blend")  # keywords of the losses that are no hyperparameters here
 
 
+def has_class_weights(name: str) -> bool:
+    """Whether a loss has a softmax (or binary terms) over class weights, which may be streamed."""
+    return name not in (*_PAIRS, *_PROXIES, "facenet")
+
+
+def can_sample(name: str) -> bool:
+    """Whether a loss may see a sample of the classes: nothing else of it counts by class."""
+    return has_class_weights(name) and name != "center_loss"
+
+
 def needs_pairs(name: str) -> bool:
     """Whether a loss learns only from batches that hold several images of an identity."""
     return name in ("facenet", *_PAIRS)
@@ -90,7 +112,11 @@ def hyperparameters(name: str) -> dict[str, Any]:
 
 
 def objective(
-    name: str, chosen: Mapping[str, Any] | None = None, *, dtype: Any = jnp.float32
+    name: str,
+    chosen: Mapping[str, Any] | None = None,
+    *,
+    dtype: Any = jnp.float32,
+    block_size: int | str | None = None,
 ) -> Objective:
     """The objective of a loss.
 
@@ -98,6 +124,7 @@ def objective(
       name: one of `LOSSES`.
       chosen: hyperparameters to be other than the defaults.
       dtype: the type of the products' inputs; similarities, margin and softmax are float32.
+      block_size: of class weights, as `losses.Classes` has it.
 
     Raises:
       UserError: on a loss, hyperparameter or choice that does not exist.
@@ -110,6 +137,8 @@ def objective(
     make = _COMPOSED.get(name) or functools.partial(
         pairs if name in _PAIRS else proxies if name in _PROXIES else classification, name
     )
+    if has_class_weights(name):
+        make = functools.partial(make, block_size=block_size)
     try:
         made = make(values, dtype=dtype)
         jax.eval_shape(functools.partial(_try, made), jax.random.key(0))  # a bad choice shows here

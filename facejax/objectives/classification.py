@@ -12,7 +12,9 @@ from facejax.losses import Classes, Margin, margins
 from facejax.objectives.common import Objective, all_rows, initial_weights, is_self
 
 
-def classification(name: str, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
+def classification(
+    name: str, chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None
+) -> Objective:
     """The objective of a class-weight loss."""
     fixed, ramps = _split(chosen)
     learned = bool(fixed.pop("learn_scale", False))
@@ -61,13 +63,14 @@ def classification(name: str, chosen: Mapping[str, Any], *, dtype: Any) -> Objec
         elif state:
             (context,) = state.values()
         rows = losses.margin_rows(
-            embeddings.astype(dtype),
-            params["weights"].astype(dtype),
+            embeddings,
+            params["weights"],
             labels,
             rule(**values),
             bias=params["bias"] if name == "softmax" else None,
             context=context,
-            classes=Classes(axis_name=axis_name, num_classes=num_classes),
+            classes=Classes(block_size, axis_name, num_classes),
+            dtype=dtype,
         )
         if state:
             state = {part: rows.state for part in state}
@@ -77,10 +80,10 @@ def classification(name: str, chosen: Mapping[str, Any], *, dtype: Any) -> Objec
     return Objective(init, apply)
 
 
-def deepid2(chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
+def deepid2(chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None) -> Objective:
     """Softmax + weight x the mean contrastive loss of a row with the other rows of the batch."""
     chosen, ramps = _split(chosen)
-    identification = classification("softmax", {}, dtype=dtype)
+    identification = classification("softmax", {}, dtype=dtype, block_size=block_size)
     weight, distance = chosen["weight"], chosen["distance"]
     if distance not in ("l2", "l1", "cosine"):
         raise ValueError(f"distance must be one of l2, l1, cosine, got {distance!r}")
@@ -122,9 +125,11 @@ def deepid2(chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     return Objective(init, apply)
 
 
-def center_loss(chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
+def center_loss(
+    chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None
+) -> Objective:
     """Softmax + weight x half the squared distance to the class's centre, which is state."""
-    identification = classification("softmax", {}, dtype=dtype)
+    identification = classification("softmax", {}, dtype=dtype, block_size=block_size)
 
     def init(key, num_classes, dim):
         params, _ = identification.init(key, num_classes, dim)

@@ -100,6 +100,18 @@ class Loss:
 
 
 @dataclasses.dataclass
+class Head:
+    """The class weights: how they are computed with, kept and updated."""
+
+    block_size: int = 0  # classes at a time; 0: by their number; -1: always all at once
+    sharded: bool = True  # split over the devices; False: each keeps all of them
+    sample_rate: float = 1.0  # share of the classes in a step (Partial FC); 1: all, exactly
+    lazy_decay: bool = False  # sampled: make up for weight decay missed (False: it is skipped)
+    fused: bool = False  # all: update them in the backward, without a gradient of all
+    dtype: str = ""  # of the products' inputs; empty: the model's. Weights are float32
+
+
+@dataclasses.dataclass
 class Optimizer:
     """The update, and its learning rate over the run."""
 
@@ -150,6 +162,7 @@ class Config:
     augment: Augment = field(default_factory=Augment)
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
+    head: Head = field(default_factory=Head)
     optimizer: Optimizer = field(default_factory=Optimizer)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

@@ -29,9 +29,11 @@ class Progress:
         start: int,
         learning_rates: np.ndarray,
         every: int = 10,
+        silent: bool = False,  # neither bar nor lines: in all processes but one
     ):
         self.path, self.every, self.learning_rates = path, every, learning_rates
         self.bar = tqdm(
+            disable=silent,
             total=steps,
             initial=start,
             unit="step",
@@ -66,7 +68,7 @@ class Progress:
             line["accuracy"] = line.pop("correct", float("nan"))
             line["images_per_second"] = rows / (now - self._since)
             line |= {"gradient_norm": norm, "learning_rate": float(self.learning_rates[step - 1])}
-            write_line(self.path, {"step": step, **line})
+            self.write({"step": step, **line})
             self.bar.set_postfix_str(
                 f"loss {line['loss']:.3f}, accuracy {line['accuracy']:.3f}, "
                 f"{line['images_per_second']:.0f} images/s"
@@ -80,9 +82,15 @@ class Progress:
         yield
         self._since += time.perf_counter() - started
 
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends a line to the metrics."""
+        if not self.bar.disable:
+            write_line(self.path, record)
+
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self.bar.write(text, file=sys.stderr)
+        if not self.bar.disable:
+            self.bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
         """Ends the bar."""
@@ -123,8 +131,8 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def forget_after(path: pathlib.Path, step: int) -> None:
-    """Drops the lines of later steps than the one that training resumes from."""
-    kept = [record for record in read_lines(path) if record.get("step", 0) <= step]
+    """Drops the lines of later steps than the one that training resumes from; 0 keeps none."""
+    kept = [record for record in read_lines(path) if 0 < step >= record.get("step", 0)]
     path.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
 

@@ -2,25 +2,40 @@
 
 import contextlib
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from facejax import data, evaluation, objectives
 from facejax.errors import UserError
+from facejax.losses import Classes, sampling
+from facejax.training import classes, step
 from facejax.training.config import Config
 
 
 def devices(config: Config) -> Sequence[jax.Device]:
-    """The devices of the run.
+    """The devices of the run, those of all processes, process by process.
 
     Raises:
-      UserError: if there are fewer, or the batch can't be divided among them.
+      UserError: if there are fewer, the batch can't be divided among them, or the config asks for
+        what several processes can't do.
     """
-    found = jax.local_devices()
+    found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    if jax.process_count() > 1:
+        if config.devices:
+            raise UserError(
+                f"config.devices is {config.devices}, but several processes train on all devices: "
+                "leave it at 0"
+            )
+        if config.parallel == "pmap":
+            raise UserError("pmap runs in one process; set --config.parallel=shard_map for several")
+        if len(set(Counter(device.process_index for device in found).values())) > 1:
+            raise UserError("the processes have unequal numbers of devices; give each as many")
     if config.devices > len(found):
         raise UserError(
             f"config.devices is {config.devices}, but there are {len(found)}: lower it, or leave "
@@ -115,13 +130,84 @@ def objective(config: Config) -> objectives.Objective:
       UserError: on what the loss does not take, or a loss on pairs without batches that have any.
     """
     chosen = {name: value for name, value in vars(config.loss).items() if value is not None}
-    made = objectives.objective(chosen.pop("name"), chosen, dtype=jnp.dtype(config.model.dtype))
+    size = config.head.block_size
+    with named("head"):
+        dtype = _dtype(config.head.dtype or config.model.dtype)
+        block_size = Classes({0: "auto", -1: None}.get(size, size)).block_size
+    made = objectives.objective(chosen.pop("name"), chosen, dtype=dtype, block_size=block_size)
     if objectives.needs_pairs(config.loss.name) and config.data.per_identity < 2:
         raise UserError(
             f"the loss {config.loss.name} learns from several images of an identity in a batch; "
             "set --config.data.per_identity=4, say"
         )
     return made
+
+
+def head(
+    config: Config,
+    tx: optax.GradientTransformation,
+    rate: optax.Schedule,
+    *,
+    num_classes: int,
+    devices: int,
+) -> tuple[classes.HeadUpdate, optax.GradientTransformation]:
+    """How the class weights are trained, and the optimizer with what that has to remember.
+
+    Raises:
+      UserError: on what does not go together.
+    """
+    chosen, name = config.head, config.loss.name
+    if num_classes < devices:
+        raise UserError(
+            f"{num_classes} identities can't be split over {devices} devices; set "
+            f"--config.devices={num_classes} or fewer"
+        )
+    sampled = chosen.sample_rate != 1
+    special = "sample_rate" if sampled else "fused" if chosen.fused else "lazy_decay"
+    if not (sampled or chosen.fused or chosen.lazy_decay):
+        return classes.whole(tx, num_classes=num_classes), tx
+    optimizer = config.optimizer
+    refusals = {
+        "is for losses with class weights, and not center_loss": sampled
+        and not objectives.can_sample(name),
+        "is for losses with class weights": not objectives.has_class_weights(name),
+        "takes the optimizer sgd": optimizer.name != "sgd",
+        "takes class weights split over the devices, --config.head.sharded": sampled
+        and not chosen.sharded,
+        "can't be used together with --config.head.fused": sampled and chosen.fused,
+        "is for sampled classes, --config.head.sample_rate": chosen.lazy_decay and not sampled,
+        "updates before the norm is known: set --config.optimizer.clip_norm=0": chosen.fused
+        and optimizer.clip_norm > 0,
+        "updates once a batch: set --config.optimizer.accumulate=1": chosen.fused
+        and optimizer.accumulate > 1,
+    }
+    for refusal, applies in refusals.items():
+        if applies:
+            raise UserError(f"config.head.{special} {refusal}")
+    sgd = classes.SGD(rate, optimizer.momentum, optimizer.weight_decay)
+    if chosen.fused:
+        return classes.fused(tx, sgd, num_classes=num_classes), tx
+    if chosen.lazy_decay:
+        tx = classes.remembering(tx)
+    with named("head"):
+        count = -(-num_classes // devices)
+        sampling.sample_size(chosen.sample_rate, count, config.batch_size, devices, num_classes)
+    update = classes.sampled(
+        tx,
+        sgd,
+        rate=chosen.sample_rate,
+        num_classes=num_classes,
+        axis_name=step.AXIS,
+        lazy_decay=chosen.lazy_decay,
+    )
+    return update, tx
+
+
+def _dtype(name: str) -> jnp.dtype:
+    try:
+        return jnp.dtype(name)
+    except TypeError as error:
+        raise ValueError(f"there is no type {name!r}; choose float32 or bfloat16") from error
 
 
 def schedule(config: Config) -> dict[str, Any]:

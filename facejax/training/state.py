@@ -77,3 +77,16 @@ def per_class(state: Any) -> Any:
         return bool(leaf.ndim) and ("head" in names or "objective_state" in names)
 
     return jax.tree_util.tree_map_with_path(one, state)
+
+
+def split_leaves(state: Any, *, sharded: bool) -> Any:
+    """True for the leaves that are split over the devices: those with a row a class.
+
+    Args:
+      state: a `TrainState`, of arrays or of shapes.
+      sharded: False leaves the head's, and what the optimizer keeps of them, whole on each device.
+    """
+    rows = per_class(state)
+    if sharded:
+        return rows
+    return jax.tree.map(lambda _: False, rows).replace(objective_state=rows.objective_state)

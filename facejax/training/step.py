@@ -12,7 +12,6 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -20,7 +19,8 @@ from facejax import compilation
 from facejax.errors import UserError
 from facejax.models import Network
 from facejax.objectives import Objective
-from facejax.training.state import TrainState, per_class
+from facejax.training.classes import HeadUpdate
+from facejax.training.state import TrainState, per_class, split_leaves
 
 AXIS = "devices"
 
@@ -36,7 +36,7 @@ class Step(NamedTuple):
       run: (device state, fed batch) -> (device state, metrics). Donates the state.
       leave: device form -> a copy of the state, which the next `run` leaves alone; per-class
         arrays are [C, ...], split over the devices.
-      feed: a host batch -> what `run` takes.
+      feed: a host batch -> what `run` takes; over several processes, this one's rows of it.
     """
 
     enter: Callable[[TrainState], TrainState]
@@ -48,11 +48,11 @@ class Step(NamedTuple):
 def make_body(
     network: Network,
     objective: Objective,
-    tx: optax.GradientTransformation,
+    head: HeadUpdate,
     augmentation: Callable[[jax.Array, jax.Array], jax.Array],
     *,
     key: jax.Array,
-    num_classes: int,
+    sharded: bool = True,
     accumulate: int = 1,
     clip_norm: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
@@ -61,15 +61,16 @@ def make_body(
     Args:
       network: with BatchNorm synchronised over `AXIS`.
       objective: the loss and what it trains and carries.
-      tx: the optimizer.
+      head: how the class weights are trained, with the optimizer of everything.
       augmentation: (key, uint8 images) -> float32 images in [-1, 1].
       key: the run's base key. Step and device are folded in, so no key is carried.
-      num_classes: how many rows of the per-class arrays are classes.
+      sharded: whether the head's per-class arrays are split over the devices. If they are not,
+        each device still computes with its slice of them, and gathers the gradient.
       accumulate: micro-batches a step; the gradient is that of the mean over all their rows.
       clip_norm: the largest norm of the whole gradient, over all devices; 0 leaves it.
     """
 
-    def micro_loss(params, carried, batch, key, step, total_rows):
+    def micro_loss(params, carried, batch, key, step, total_rows, num_classes):
         batch_stats, objective_state = carried
         augmentation_key, dropout_key, loss_key = jax.random.split(key, 3)
         embeddings, batch_stats = network.apply(
@@ -95,13 +96,19 @@ def make_body(
     differentiate = jax.grad(micro_loss, has_aux=True)
 
     def body(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        step_key = jax.random.fold_in(jax.random.fold_in(key, state.step), lax.axis_index(AXIS))
+        key_now = jax.random.fold_in(key, state.step)
+        step_key = jax.random.fold_in(key_now, lax.axis_index(AXIS))
         rows = lax.psum(jnp.sum(batch["label"] >= 0, dtype=jnp.float32), AXIS)
         total_rows = jnp.maximum(rows, 1)
+        seen, labels, num_classes, index = head.view(key_now, state, batch["label"])
+        batch = {**batch, "label": labels}
+        if not sharded:
+            seen = jax.tree.map(lambda leaf: _own_slice(leaf) if leaf.ndim else leaf, seen)
+        params = {**state.params, "head": seen}
         carried = (state.batch_stats, state.objective_state)
 
         def micro_step(carried, batch, key):
-            return differentiate(state.params, carried, batch, key, state.step, total_rows)
+            return differentiate(params, carried, batch, key, state.step, total_rows, num_classes)
 
         if accumulate == 1:
             gradients, (carried, sums) = micro_step(carried, batch, step_key)
@@ -113,7 +120,7 @@ def make_body(
                 return (carried, jax.tree.map(jnp.add, so_far, gradients)), sums
 
             micro = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
-            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            zeros = jax.tree.map(jnp.zeros_like, params)
             (carried, gradients), sums = lax.scan(
                 accumulated, (carried, zeros), (micro, jax.random.split(step_key, accumulate))
             )
@@ -121,14 +128,19 @@ def make_body(
 
         split = per_class({"params": gradients})["params"]
         gradients = jax.tree.map(lambda g, own: g if own else lax.psum(g, AXIS), gradients, split)
-        norm = _global_norm(gradients, split)
+        true, split = head.gradient(gradients), head.gradient(split)
+        norm = _global_norm(true, split)
         if clip_norm:
             shrink = jnp.minimum(1, clip_norm / jnp.maximum(norm, 1e-12))
             gradients = jax.tree.map(lambda g: g * shrink, gradients)
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        if not sharded:
+            gradients["head"] = jax.tree.map(
+                lambda g: lax.all_gather(g, AXIS, tiled=True) if g.ndim else g, gradients["head"]
+            )
+        params, opt_state = head.update(gradients, index, state)
         state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=carried[0],
             opt_state=opt_state,
             objective_state=carried[1],
@@ -136,6 +148,11 @@ def make_body(
         return state, {**lax.psum(sums, AXIS), "rows": rows, "gradient_norm": norm}
 
     return body
+
+
+def _own_slice(leaf: jax.Array) -> jax.Array:
+    size = leaf.shape[0] // lax.axis_size(AXIS)
+    return lax.dynamic_slice_in_dim(leaf, lax.axis_index(AXIS) * size, size)
 
 
 def _global_norm(gradients: Any, split: Any) -> jax.Array:
@@ -146,16 +163,19 @@ def _global_norm(gradients: Any, split: Any) -> jax.Array:
     return jnp.sqrt(sum(jax.tree.leaves(shared)) + lax.psum(sum(jax.tree.leaves(own)), AXIS))
 
 
-def placed_shapes(state: Any, devices: Sequence[jax.Device]) -> Any:
-    """A state's shapes, and where each leaf lives: per-class arrays split over the devices."""
-    return _shapes(state, _shardings(state, devices))
+def placed_shapes(state: Any, devices: Sequence[jax.Device], *, sharded: bool = True) -> Any:
+    """A state's shapes, and where each leaf lives: per-class arrays split over the devices.
+
+    `sharded` False keeps the head's whole on each device.
+    """
+    return _shapes(state, _shardings(state, devices, sharded))
 
 
-def _shardings(state: Any, devices: Sequence[jax.Device]) -> Any:
+def _shardings(state: Any, devices: Sequence[jax.Device], sharded: bool) -> Any:
     mesh = _mesh(devices)
     return jax.tree.map(
         lambda split: NamedSharding(mesh, PartitionSpec(AXIS) if split else PartitionSpec()),
-        per_class(state),
+        split_leaves(state, sharded=sharded),
     )
 
 
@@ -166,6 +186,7 @@ def build_step(
     *,
     parallel: str,
     devices: Sequence[jax.Device],
+    sharded: bool = True,
 ) -> Step:
     """Compiles the body for the devices, once; `run` can't recompile.
 
@@ -175,6 +196,7 @@ def build_step(
       batch: a host batch, of arrays or shapes; its rows are a multiple of the devices.
       parallel: `pmap`, or `shard_map`.
       devices: the devices, in order.
+      sharded: as the body's.
 
     Raises:
       UserError: on another `parallel`.
@@ -182,8 +204,8 @@ def build_step(
     if parallel not in ("pmap", "shard_map"):
         raise UserError(f"config.parallel is {parallel!r}; choose pmap or shard_map")
     chex.assert_is_divisible(jax.tree.leaves(batch)[0].shape[0], len(devices))
-    placed = _shardings(state, devices)
-    split = per_class(state)
+    placed = _shardings(state, devices, sharded)
+    split = split_leaves(state, sharded=sharded)
     if parallel == "shard_map":
         return _over_mesh(body, state, batch, placed, devices)
     return _mapped(body, state, batch, split, placed, devices)
@@ -202,13 +224,28 @@ def _over_mesh(body, state, batch, placed, devices) -> Step:
         ),
         donate_argnums=0,
     )
-    run = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
+    compiled = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
+    waits = jax.process_count() > 1 and devices[0].platform == "cpu"
+
+    def run(state, batch):
+        # Several processes on CPUs hang where steps are sent off before the last one is done.
+        return jax.block_until_ready(compiled(state, batch)) if waits else compiled(state, batch)
+
     return Step(
-        enter=lambda state: jax.device_put(state, placed),
+        enter=lambda state: jax.tree.map(_put, state, placed),
         run=run,
-        leave=compilation.jit(_copy),
-        feed=lambda batch: jax.device_put(batch, rows),
+        leave=compilation.jit(_copy, out_shardings=placed),
+        feed=lambda batch: jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(rows, leaf), batch
+        ),
     )
+
+
+def _put(leaf: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
+    """`jax.device_put` of what is not there yet, each process having the whole of it."""
+    if isinstance(leaf, jax.Array) and leaf.sharding == where:
+        return leaf
+    return jax.make_array_from_callback(leaf.shape, where, lambda index: np.asarray(leaf)[index])
 
 
 def _mapped(body, state, batch, split, placed, devices) -> Step:

@@ -1,0 +1,235 @@
+"""Ways to train the head: all classes, block by block, a sample, kept whole or split."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from optax import tree_utils
+
+from facejax import objectives
+from facejax.data.augment import normalize
+from facejax.training import classes, optimizer, state, step
+from tests import toy
+from tests.test_step import WAYS, assert_close
+
+CLASSES, ROWS = 61, 8
+DECAY, MOMENTUM = 1e-2, 0.9
+RATE = optax.linear_schedule(0.05, 0.2, 4)  # a schedule shows where its count goes wrong
+LOSSES = ("arcface", "softmax", "normface", "subcenter_arcface", "curricularface")
+
+
+def batches(count):
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        labels = random.integers(0, CLASSES, ROWS).astype(np.int32)
+        labels[3] = -1
+        images = random.integers(0, 256, (ROWS, toy.SIZE, toy.SIZE, 3), dtype=np.uint8)
+        yield {"image": images, "label": labels}
+
+
+def parts(loss, block_size=None):
+    chosen = {"learn_scale": True} if loss == "normface" else {}
+    objective = objectives.objective(loss, chosen, block_size=block_size)
+    tx = optimizer.optimizer("sgd", RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    return toy.network(step.AXIS), objective, tx, classes.SGD(RATE, MOMENTUM, DECAY)
+
+
+def run(way, parallel="shard_map", devices=4, *, loss="arcface", start=None, skip=0, **layout):
+    """The state after 3 batches (or those after `skip`), and the metrics of each step."""
+    block_size = layout.pop("block_size", None)
+    network, objective, tx, sgd = parts(loss, block_size)
+    sharded = layout.pop("sharded", True)
+    if way == "whole":
+        head = classes.whole(tx, num_classes=CLASSES)
+    elif way == "fused":
+        head = classes.fused(tx, sgd, num_classes=CLASSES)
+    else:
+        if layout.get("lazy_decay"):
+            tx = classes.remembering(tx)
+        head = classes.sampled(tx, sgd, num_classes=CLASSES, axis_name=step.AXIS, **layout)
+    first = toy.fresh(network, objective, tx, CLASSES, slices=devices)
+    first = first if start is None else start
+    body = step.make_body(
+        network,
+        objective,
+        head,
+        lambda key, images: normalize(images),
+        key=jax.random.key(1),
+        sharded=sharded,
+    )
+    chosen = jax.devices()[:devices]
+    inputs = list(batches(3))[skip:]
+    stepper = step.build_step(
+        body, first, inputs[0], parallel=parallel, devices=chosen, sharded=sharded
+    )
+    current, metrics = stepper.enter(jax.tree.map(jnp.copy, first)), []
+    for batch in inputs:
+        current, values = stepper.run(current, stepper.feed(batch))
+        metrics.append({name: float(value) for name, value in values.items()})
+    return stepper.leave(current), metrics
+
+
+@functools.cache
+def whole(loss):
+    return run("whole", loss=loss)
+
+
+def assert_same(got, want, *, but=()):
+    assert_close(got[0], want[0])
+    for a, b in zip(got[1], want[1], strict=True):
+        for name in set(a) - set(but):
+            assert a[name] == pytest.approx(b[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_fused_is_whole(loss, parallel):
+    fused = run("fused", parallel, loss=loss, block_size=5)
+    assert_same(fused, whole(loss), but=["gradient_norm"])
+    assert fused[1][0]["gradient_norm"] < whole(loss)[1][0]["gradient_norm"], "not the head's"
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_streamed_is_dense(loss):
+    assert_same(run("whole", loss=loss, block_size=5), whole(loss))
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+@pytest.mark.parametrize("way", ["whole", "fused"])
+def test_unsplit_is_split(parallel, way):
+    """Class weights whole on each device, which computes with its slice of them."""
+    for loss in ("softmax", "curricularface"):
+        finished = run(way, parallel, loss=loss, block_size=5, sharded=False)
+        assert finished[0].params["head"]["weights"].sharding.is_fully_replicated
+        assert_same(finished, whole(loss), but=["gradient_norm"] if way == "fused" else [])
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_sample_of_everything_is_whole(loss, parallel):
+    assert_same(run("sampled", parallel, loss=loss, rate=1.0), whole(loss))
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+@pytest.mark.parametrize("loss", ["arcface", "softmax"])
+def test_a_sample_alone_is_touched(loss, parallel):
+    """The rest is the same to the bit; the sample moves as if there were no other classes."""
+    before, _ = whole(loss)  # has momentum
+    before = jax.tree.map(np.asarray, before)
+    after, metrics = run("sampled", parallel, loss=loss, rate=0.5, start=before, skip=2)
+    after = jax.tree.map(np.asarray, after)
+    traces = [tree_utils.tree_get(s.opt_state, "trace")["head"] for s in (before, after)]
+    touched = np.any(traces[0]["weights"] != traces[1]["weights"], axis=1)
+    batch = list(batches(3))[2]
+    np.testing.assert_array_equal(touched.reshape(4, 16).sum(axis=1), [8] * 4)
+    assert touched[batch["label"][batch["label"] >= 0]].all()
+    assert not touched[CLASSES:].any(), "padding was drawn"
+    for name in before.params["head"]:
+        for old, new in (
+            (before.params["head"][name], after.params["head"][name]),
+            (traces[0][name], traces[1][name]),
+        ):
+            np.testing.assert_array_equal(old[~touched], new[~touched])
+
+    _, objective, tx, _ = parts(loss)
+    index = np.flatnonzero(touched)
+    labels = np.where(batch["label"] < 0, -1, np.searchsorted(index, batch["label"]))
+    params = {**before.params, "head": {k: v[index] for k, v in before.params["head"].items()}}
+    trace = tree_utils.tree_get(before.opt_state, "trace")
+    trace = {**trace, "head": {name: leaf[index] for name, leaf in trace["head"].items()}}
+    opt_state = tree_utils.tree_set(before.opt_state, trace=trace)
+
+    def mean_loss(params):
+        variables = {"params": params["backbone"], "batch_stats": before.batch_stats}
+        embeddings, _ = toy.network().apply(variables, normalize(batch["image"]), train=True)
+        losses, _, _ = objective.apply(
+            params["head"], {}, embeddings, jnp.asarray(labels), key=None, step=0
+        )
+        return losses.sum() / (ROWS - 1)
+
+    loss_value, gradients = jax.value_and_grad(mean_loss)(params)
+    updates, _ = tx.update(gradients, opt_state, params)
+    want = optax.apply_updates(params, updates)
+    assert metrics[0]["loss"] / (ROWS - 1) == pytest.approx(float(loss_value), rel=1e-5)
+    got = {k: v[index] for k, v in after.params["head"].items()}
+    assert_close({**after.params, "head": got}, want)
+
+
+def test_samples_differ_from_step_to_step():
+    one, _ = run("sampled", rate=0.5)
+    trace = np.asarray(tree_utils.tree_get(one.opt_state, "trace")["head"]["weights"])
+    seen = np.any(trace != 0, axis=1)
+    assert seen.sum() > 1.5 * 32  # three samples of 32
+
+
+def test_lazy_decay_makes_up_for_what_was_missed():
+    """Rows are compared with a plain loop in test_rows.py; here, that the step keeps the count."""
+    lazy, _ = run("sampled", rate=0.5, lazy_decay=True)
+    eager, _ = run("sampled", rate=0.5)
+    last = tree_utils.tree_get(lazy.opt_state, "last_sampled")["head"]
+    assert not last.sharding.is_fully_replicated
+    assert set(np.unique(last)) == {0, 1, 2, 3}
+    lazy, eager = (np.asarray(s.params["head"]["weights"]) for s in (lazy, eager))
+    always = np.asarray(last) == 0
+    np.testing.assert_array_equal(lazy[always], eager[always])
+    assert np.any(lazy != eager)
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+def test_thirty_steps_on_eight_devices_are_those_on_one(parallel):
+    """The loss curve, to 1e-4 of it, whatever the head is split and cut into."""
+    curves = []
+    for devices, way in ((1, "whole"), (8, "whole"), (8, "fused")):
+        network, objective, tx, sgd = parts("cosface", block_size=3 if devices > 1 else None)
+        head = (
+            classes.fused(tx, sgd, num_classes=CLASSES)
+            if way == "fused"
+            else classes.whole(tx, num_classes=CLASSES)
+        )
+        first = toy.fresh(network, objective, tx, CLASSES, slices=devices)
+        body = step.make_body(
+            network, objective, head, lambda key, images: normalize(images), key=jax.random.key(1)
+        )
+        inputs = list(batches(30))
+        stepper = step.build_step(
+            body, first, inputs[0], parallel=parallel, devices=jax.devices()[:devices]
+        )
+        current, losses = stepper.enter(first), []
+        for batch in inputs:
+            current, metrics = stepper.run(current, stepper.feed(batch))
+            losses.append(float(metrics["loss"]))
+        curves.append(losses)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+    np.testing.assert_allclose(curves[2], curves[0], rtol=1e-4)
+
+
+def test_fused_needs_no_second_array_of_the_classes():
+    """On the device, the step's temporaries are smaller than one array of its class weights."""
+    many, devices = 40_000, jax.devices()[:4]
+    network, objective, tx, sgd = parts("arcface", block_size=500)
+    shapes = jax.eval_shape(lambda: toy.fresh(network, objective, tx, many, slices=4))
+    batch = next(batches(1))
+    temporaries = {}
+    for name, head in {
+        "fused": classes.fused(tx, sgd, num_classes=many),
+        "whole": classes.whole(tx, num_classes=many),
+    }.items():
+        body = step.make_body(
+            network, objective, head, lambda key, images: normalize(images), key=jax.random.key(1)
+        )
+        stepper = step.build_step(body, shapes, batch, parallel="shard_map", devices=devices)
+        temporaries[name] = stepper.run.memory_analysis().temp_size_in_bytes
+    one = many // 4 * toy.DIM * 4
+    assert temporaries["fused"] < one
+    assert temporaries["whole"] > one
+
+
+def test_a_state_is_split_by_name():
+    network, objective, tx, _ = parts("softmax")
+    first = toy.fresh(network, objective, classes.remembering(tx), CLASSES)
+    rows = [leaf for leaf in jax.tree.leaves(state.per_class(first)) if leaf]
+    assert len(rows) == 5  # weights and bias, the momentum of both, when they were last sampled
+    assert not any(jax.tree.leaves(state.split_leaves(first, sharded=False)))
