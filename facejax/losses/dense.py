@@ -48,15 +48,18 @@ def similarities(
     inverse_norm: jax.Array | None,
     inverse_class_norms: jax.Array | None,
     bias: jax.Array | None,
-    centers: int,
+    shape: tuple[int, ...],
 ) -> jax.Array:
-    """From raw products [B, classes x centers] to similarities [B, classes]."""
+    """From raw products [B, rows] to similarities [B, classes].
+
+    `shape` is that of the rows, with -1 for the classes: (-1,), (-1, K) or (K, -1).
+    """
     if inverse_norm is not None:
         products *= inverse_norm[:, None]
     if inverse_class_norms is not None:  # scaling the products spares a second [C, D] array
         products *= inverse_class_norms[None, :]
-    if centers > 1:
-        products = jnp.max(products.reshape(len(products), -1, centers), axis=2)
+    if len(shape) > 1:  # the most similar centre
+        products = jnp.max(products.reshape(len(products), *shape), axis=2 - shape.index(-1))
     return products if bias is None else products + bias.astype(products.dtype)[None, :]
 
 
@@ -84,7 +87,7 @@ def dense(operands: Operands, labels: jax.Array, layout: Layout) -> Scores:
         operands.inverse_norm,
         inverse.reshape(-1) if layout.normalize_classes else None,
         operands.bias,
-        centers(weights),
+        (-1, *weights.shape[1:-1]),
     )
     column = layout.first + jnp.arange(len(weights), dtype=labels.dtype)
     is_target = labels[:, None] == column[None, :]

@@ -17,14 +17,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.dense import Layout, Operands, axis_size, dense
+from facejax.losses.dense import Layout, Operands, axis_size, centers, dense
 from facejax.losses.fused import FusedSGD
 from facejax.losses.numerics import norms, working_dtype
 from facejax.losses.streamed import streamed
 
 REDUCTIONS = ("logsumexp", "sum")
-# From so many classes of a device on, `auto` streams, so many at a time.
-AUTO_CLASSES, AUTO_BLOCK = 16_384, 4000
+# From so many rows of class weights on, `auto` streams, so many at a time. Measured on a CPU
+# (benchmarks/RESULTS.md), where a block of a power of two is slower.
+AUTO_ROWS, AUTO_BLOCK = 40_000, 4000
 
 
 class Context(NamedTuple):
@@ -79,7 +80,7 @@ class Classes:
         sum over all devices; what is replicated gets a part, so `psum` it once.
       num_classes: how many of the rows (of all slices) are classes; the rest is padding.
       block_size: None computes one [B, C] matrix; a number streams that many classes at a time, so
-        that memory follows the block; `auto` streams from `AUTO_CLASSES` classes on.
+        that memory follows the block; `auto` streams from `AUTO_ROWS` rows of class weights on.
 
     Raises:
       ValueError: if the block size is not a positive whole number or `auto`.
@@ -198,7 +199,10 @@ def margin_rows(
     inverse = inverse_norm if margin.normalize[0] else None
     operands = Operands(embeddings, inverse, weights, update, bias, None, None)
     labels = labels.astype(jnp.int32)
-    size = _block_size(classes.block_size, slice_size if update is None else AUTO_CLASSES)
+    size = classes.block_size
+    if isinstance(size, str):  # auto
+        few = slice_size * centers(weights) < AUTO_ROWS and update is None
+        size = None if few else max(1, AUTO_BLOCK // centers(weights))
     if size is None:
         scores = dense(operands, labels, layout)
     else:
@@ -246,12 +250,6 @@ def _for_rows(context: Any, real: jax.Array, dtype: jnp.dtype) -> Any:
         return jnp.where(real, leaf, jnp.zeros((), leaf.dtype)) if leaf.ndim else leaf
 
     return jax.tree.map(clean, context)
-
-
-def _block_size(chosen: int | str | None, classes: int) -> int | None:
-    if chosen == "auto":
-        return AUTO_BLOCK if classes >= AUTO_CLASSES else None
-    return chosen  # type: ignore[return-value]
 
 
 def _gather_rows(tree: Any, axis_name: str) -> Any:

@@ -16,7 +16,6 @@ from facejax.losses.dense import (
     Operands,
     Outputs,
     Scores,
-    centers,
     flat,
     is_here,
     largest,
@@ -170,10 +169,20 @@ def _negatives(negative, operands: Operands, labels, layout: Layout, size: int, 
 
 
 def _scores(operands: Operands, block: _Block, layout: Layout) -> jax.Array:
-    weights = rounded(block.weights, layout)
-    inverse = norms(weights)[1].reshape(-1) if layout.normalize_classes else None
-    products = contract(*alike(operands.embeddings, flat(weights)), 1, 1)
-    return similarities(products, operands.inverse_norm, inverse, block.bias, centers(weights))
+    rows = _rows(rounded(block.weights, layout))
+    inverse = norms(rows)[1] if layout.normalize_classes else None
+    products = contract(*alike(operands.embeddings, rows), 1, 1)
+    return similarities(products, operands.inverse_norm, inverse, block.bias, _shape(block.weights))
+
+
+def _rows(weights: jax.Array) -> jax.Array:
+    """[block, D], or [block, K, D] -> [K x block, D], so that a class's centres lie apart: the
+    maximum over them is then taken of whole vectors of classes."""
+    return flat(weights if weights.ndim == 2 else weights.swapaxes(0, 1))
+
+
+def _shape(weights: jax.Array) -> tuple[int, ...]:
+    return (-1,) if weights.ndim == 2 else (weights.shape[1], -1)
 
 
 def _backward(negative, operands: Operands, own, labels, layout: Layout, size, outputs, cotangents):
@@ -186,7 +195,7 @@ def _backward(negative, operands: Operands, own, labels, layout: Layout, size, o
         written, d_bias, d_embeddings, d_rest = carry
         now = operands if operands.update is None else operands._replace(weights=written.weights)
         start, block = _block(number, size, now, labels, layout)
-        rows = flat(rounded(block.weights, layout))
+        rows = _rows(rounded(block.weights, layout))
         inverse = norms(rows)[1]
         left, right = alike(embeddings, rows)
         products = contract(left, right, 1, 1)
@@ -195,7 +204,7 @@ def _backward(negative, operands: Operands, own, labels, layout: Layout, size, o
             if not layout.normalize_classes:
                 inverse = None
             similarity = similarities(
-                products, operands.inverse_norm, inverse, bias, centers(weights)
+                products, operands.inverse_norm, inverse, bias, _shape(weights)
             )
             return negative(similarity, rest[0], *rest[1])
 
@@ -211,7 +220,8 @@ def _backward(negative, operands: Operands, own, labels, layout: Layout, size, o
         d_rows = contract(d_products, left, 0, 0)
         if layout.normalize_classes:  # d (1 / |w|) / d w = -w / |w|^3
             d_rows -= (d_inverse * inverse**3)[:, None] * rows.astype(dtype)
-        d_rows = d_rows.reshape(block.weights.shape)
+        if weights.ndim == 3:
+            d_rows = d_rows.reshape(weights.shape[1], size, -1).swapaxes(0, 1)
         if isinstance(written, FusedSGD):
             written = update_block(written, d_rows, start, block.counts)
         else:
