@@ -255,3 +255,15 @@ def test_sharded_rows_are_those_of_this_device():
     dense = rows_of((e, w, y), margin)[:3]
     for got, want in zip(run(*on_device((e, w, y))), dense, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_an_axis_that_is_not_there_is_refused():
+    e, w, y = jnp.ones((2, 3)), jnp.ones((4, 3)), jnp.zeros(2, jnp.int32)
+    with pytest.raises(ValueError, match="no device axis 'nowhere'"):
+        losses.cosface(e, w, y, classes=losses.Classes(axis_name="nowhere"))
+
+
+def test_more_classes_than_rows_are_refused():
+    e, w, y = jnp.ones((2, 3)), jnp.ones((4, 3)), jnp.zeros(2, jnp.int32)
+    with pytest.raises(ValueError, match="every device needs a class"):
+        losses.cosface(e, w, y, classes=losses.Classes(num_classes=5))
