@@ -12,7 +12,7 @@ from optax import tree_utils
 from facejax import objectives
 from facejax.data.augment import normalize
 from facejax.training import classes, optimizer, state, step
-from tests import toy
+from tests import test_step, toy
 from tests.test_step import WAYS, assert_close
 
 CLASSES, ROWS = 61, 8
@@ -22,12 +22,7 @@ LOSSES = ("arcface", "softmax", "normface", "subcenter_arcface", "curricularface
 
 
 def batches(count):
-    random = np.random.default_rng(0)
-    for _ in range(count):
-        labels = random.integers(0, CLASSES, ROWS).astype(np.int32)
-        labels[3] = -1
-        images = random.integers(0, 256, (ROWS, toy.SIZE, toy.SIZE, 3), dtype=np.uint8)
-        yield {"image": images, "label": labels}
+    return test_step.batches(count, ROWS, CLASSES)
 
 
 def parts(loss, block_size=None):

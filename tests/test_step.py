@@ -19,10 +19,10 @@ CLASSES, ROWS = 13, 16
 WAYS = ("pmap", "shard_map")
 
 
-def batches(count=3, rows=ROWS):
+def batches(count=3, rows=ROWS, identities=CLASSES):
     random = np.random.default_rng(0)
     for _ in range(count):
-        labels = random.integers(0, CLASSES, rows).astype(np.int32)
+        labels = random.integers(0, identities, rows).astype(np.int32)
         labels[3] = -1
         images = random.integers(0, 256, (rows, toy.SIZE, toy.SIZE, 3), dtype=np.uint8)
         yield {"image": images, "label": labels}
