@@ -224,12 +224,11 @@ def _over_mesh(body, state, batch, placed, devices) -> Step:
         ),
         donate_argnums=0,
     )
-    compiled = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
-    waits = jax.process_count() > 1 and devices[0].platform == "cpu"
-
-    def run(state, batch):
+    run = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
+    if jax.process_count() > 1 and devices[0].platform == "cpu":
         # Several processes on CPUs hang where steps are sent off before the last one is done.
-        return jax.block_until_ready(compiled(state, batch)) if waits else compiled(state, batch)
+        compiled = run
+        run = lambda state, batch: jax.block_until_ready(compiled(state, batch))  # noqa: E731
 
     return Step(
         enter=lambda state: jax.tree.map(_put, state, placed),
