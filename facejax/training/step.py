@@ -5,6 +5,7 @@ One body, written for one device with collectives over a named axis, is run by `
 the devices, and so is the batch.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -224,11 +225,10 @@ def _over_mesh(body, state, batch, placed, devices) -> Step:
         ),
         donate_argnums=0,
     )
-    run = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
+    run: Any = compilation.compile_for(step, _shapes(state, placed), _shapes(batch, rows))
     if jax.process_count() > 1 and devices[0].platform == "cpu":
         # Several processes on CPUs hang where steps are sent off before the last one is done.
-        compiled = run
-        run = lambda state, batch: jax.block_until_ready(compiled(state, batch))  # noqa: E731
+        run = functools.partial(_and_wait, run)
 
     return Step(
         enter=lambda state: jax.tree.map(_put, state, placed),
@@ -238,6 +238,10 @@ def _over_mesh(body, state, batch, placed, devices) -> Step:
             lambda leaf: jax.make_array_from_process_local_data(rows, leaf), batch
         ),
     )
+
+
+def _and_wait(run, state, batch):
+    return jax.block_until_ready(run(state, batch))
 
 
 def _put(leaf: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
