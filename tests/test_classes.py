@@ -1,6 +1,7 @@
 """Ways to train the head: all classes, block by block, a sample, kept whole or split."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,9 @@ CLASSES, ROWS = 61, 8
 DECAY, MOMENTUM = 1e-2, 0.9
 RATE = optax.linear_schedule(0.05, 0.2, 4)  # a schedule shows where its count goes wrong
 LOSSES = ("arcface", "softmax", "normface", "subcenter_arcface", "curricularface")
+each_loss = pytest.mark.parametrize(
+    ("loss", "parallel"), zip(LOSSES, itertools.cycle(WAYS), strict=False)
+)
 
 
 def batches(count):
@@ -79,8 +83,7 @@ def assert_same(got, want, *, but=()):
             assert a[name] == pytest.approx(b[name], rel=1e-4), name
 
 
-@pytest.mark.parametrize("parallel", WAYS)
-@pytest.mark.parametrize("loss", LOSSES)
+@each_loss
 def test_fused_is_whole(loss, parallel):
     fused = run("fused", parallel, loss=loss, block_size=5)
     assert_same(fused, whole(loss), but=["gradient_norm"])
@@ -102,8 +105,7 @@ def test_unsplit_is_split(parallel, way):
         assert_same(finished, whole(loss), but=["gradient_norm"] if way == "fused" else [])
 
 
-@pytest.mark.parametrize("parallel", WAYS)
-@pytest.mark.parametrize("loss", LOSSES)
+@each_loss
 def test_a_sample_of_everything_is_whole(loss, parallel):
     assert_same(run("sampled", parallel, loss=loss, rate=1.0), whole(loss))
 

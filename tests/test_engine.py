@@ -1,5 +1,7 @@
 """The engine: margins of one's own, what it tells of its rows, and classes over devices."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -175,6 +177,12 @@ def pulled(name, classes=None):
     return run
 
 
+@functools.cache
+def dense(name):
+    """`pulled` without devices, a program a case."""
+    return jax.jit(pulled(name))
+
+
 def pulled_over(name, classes, devices, how, arguments):
     """What `pulled` gives over devices, which nothing flows into the padding classes of."""
     run = spread(
@@ -209,16 +217,10 @@ def test_sharded_is_dense(name, how, devices, classes):
     scalars = {key: value for key, value in learned.items() if value.ndim == 0}
     rows = {key: value for key, value in learned.items() if value.ndim}
     rest = extra[0] if extra and "extra" not in learned else None
-    dense = pulled(name)(*on_device((e, w, y, cotangent, scalars, rows, rest)))
-    got = pulled_over(
-        name, layout(classes), devices, how, (e, w, y, cotangent, scalars, rows, rest)
-    )
-    for what, a, b in zip(
-        ("losses", "d embeddings", "d weights", "d rows", "d scalars", "state"),
-        got,
-        dense,
-        strict=True,
-    ):
+    arguments = e, w, y, cotangent, scalars, rows, rest
+    got = pulled_over(name, layout(classes), devices, how, arguments)
+    names = ("losses", "d embeddings", "d weights", "d rows", "d scalars", "state")
+    for what, a, b in zip(names, got, dense(name)(*on_device(arguments)), strict=True):
         for a, b in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):  # noqa: B020
             bound = 1e-5 * max(1.0, float(np.nanmax(np.abs(b))))
             np.testing.assert_allclose(
@@ -244,9 +246,9 @@ def test_a_sharded_bias_per_class(how):
         split=(True,) * 4,
         split_out=True,
     )
-    dense = gradient(*on_device((e, w, y, bias)))
+    want = gradient(*on_device((e, w, y, bias)))
     got = run(*on_device((e, padded(w, 8), y, padded(bias, 8))))
-    np.testing.assert_allclose(got[:classes], dense, atol=1e-5)
+    np.testing.assert_allclose(got[:classes], want, atol=1e-5)
     assert not np.asarray(got[classes:]).any()
 
 
@@ -260,8 +262,8 @@ def test_sharded_rows_are_those_of_this_device():
         split=(True, True, True),
         split_out=True,
     )
-    dense = rows_of((e, w, y), margin)[:3]
-    for got, want in zip(run(*on_device((e, w, y))), dense, strict=True):
+    whole = rows_of((e, w, y), margin)[:3]
+    for got, want in zip(run(*on_device((e, w, y))), whole, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5)
 
 
@@ -275,3 +277,12 @@ def test_more_classes_than_rows_are_refused():
     e, w, y = jnp.ones((2, 3)), jnp.ones((4, 3)), jnp.zeros(2, jnp.int32)
     with pytest.raises(ValueError, match="every device needs a class"):
         losses.cosface(e, w, y, classes=losses.Classes(num_classes=5))
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_more_devices_than_classes_are_refused(how):
+    e, w, y = np.ones((4, 3), np.float32), np.ones((4, 3), np.float32), np.zeros(4, np.int32)
+    call = functools.partial(losses.cosface, classes=layout(3))
+    run = spread(call, 4, how, split=(True, True, True), split_out=True)
+    with pytest.raises(ValueError, match=r"3 classes don't fit 4 device\(s\)"):
+        run(*on_device((e, w, y)))

@@ -17,7 +17,7 @@ import pytest
 from facejax import objectives
 from facejax.data.augment import normalize
 from facejax.training import checkpoint, head, optimizer, state, step
-from facejax.training.classes import whole
+from facejax.training.classes import remembering, whole
 from tests import test_programs, toy
 
 CLASSES, ROWS, DEVICES = 13, 16, 4
@@ -228,6 +228,25 @@ def test_dropped_identities_leave_the_others_alone(loss, name):
     assert new_labels.tolist() == [-1, 0, 1, 2, 3, 4, -1, 5, 6, 7, 8, 9, -1]
     kept = [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
     compare(before, after, 10, lambda path, old: (dict(enumerate(kept)), {}))
+
+
+def test_counts_of_lazy_decay_go_along():
+    """A new identity owes nothing, a merged one the mean, one that stays what it did."""
+    before, counts = trained("softmax", "sgd"), np.arange(40, 40 + ROWS, dtype=np.int32)
+    memory = remembering(optax.identity()).init(before.params)
+    memory = jax.tree.map(lambda _: jnp.asarray(counts), memory)
+    before = before.replace(opt_state=(before.opt_state, memory))
+
+    def kept(after):
+        (found,) = jax.tree.leaves(after.opt_state[1])
+        assert found.dtype == np.int32
+        return found.tolist()
+
+    old = counts[:CLASSES].tolist()
+    assert kept(head.grow(before, new_means(2), num_classes=CLASSES)) == [*old, 52, 52]
+    merged, _ = head.merge(before, [[2, 5]], num_classes=CLASSES)
+    assert kept(merged) == [40, 41, 43, 43, 44, *old[6:]]
+    assert kept(head.drop(before, [0], num_classes=CLASSES)[0]) == old[1:]
 
 
 def test_a_relabelled_batch_has_the_losses_of_the_classes_that_are_left():

@@ -37,18 +37,59 @@ def home(tmp_path_factory):
         yield
 
 
-def program(name, *arguments, cwd, devices=1):
+def surroundings(devices):
     environment = dict(os.environ, JAX_PLATFORMS="cpu")
     environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    return environment
+
+
+def program(name, *arguments, cwd, devices=1):
     return subprocess.run(
         [sys.executable, str(ROOT / name), *arguments],
         cwd=cwd,
-        env=environment,
+        env=surroundings(devices),
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
+
+
+# Imports once what takes long in every start, then starts programs as copies of itself.
+FORKS = """
+import json, os, runpy, sys, warnings
+import facejax.data, facejax.evaluation, facejax.models, facejax.objectives
+import facejax.training.checkpoint, facejax.training.loop, facejax.training.setup
+warnings.simplefilter("ignore")  # JAX warns of forks, because of threads that do not run yet
+for line in sys.stdin:
+    cwd, errors, sys.argv = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(cwd)
+        os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY), 2)
+        os.dup2(2, 1)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def fork(home, tmp_path_factory):
+    """As `program` on two devices, but for what it prints."""
+    errors = tmp_path_factory.mktemp("fork") / "stderr"
+    command, pipes = [sys.executable, "-c", FORKS], {"stdin": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings(2), **pipes) as server:
+
+        def run(name, *arguments, cwd, devices=2):
+            errors.unlink(missing_ok=True)
+            line = [str(cwd), str(errors), [str(ROOT / name), *arguments]]
+            server.stdin.write(json.dumps(line) + "\n")
+            server.stdin.flush()
+            status = int(server.stdout.readline())
+            return subprocess.CompletedProcess(arguments, status, "", errors.read_text())
+
+        yield run
 
 
 def done(finished):
@@ -180,9 +221,9 @@ def test_a_folder_of_people_trains_and_verifies(trained, folder, tmp_path):
 # A person's mistakes: one sentence that names the thing and the remedy, nothing written.
 
 
-def refused(name, *arguments, cwd, naming, devices=1):
+def refused(name, *arguments, cwd, naming, devices=1, start=program):
     before = tree(cwd)
-    finished = program(name, *arguments, cwd=cwd, devices=devices)
+    finished = start(name, *arguments, cwd=cwd, devices=devices)
     message = finished.stderr.strip().splitlines()
     assert finished.returncode == 2, (finished.returncode, finished.stdout, finished.stderr[-2000:])
     assert "Traceback" not in finished.stderr
@@ -272,13 +313,13 @@ def test_a_sampled_run_trains(tmp_path):
         (["--config.data.image_size=50"], ["config.data", "image_size 50"]),
     ],
 )
-def test_train_refuses_bad_fields(tmp_path, arguments, naming):
+def test_train_refuses_bad_fields(fork, tmp_path, arguments, naming):
     everything = [*arguments, *SMALL, "--workdir=run"]  # --config must come before its fields
     if any(
         given.startswith(arguments[0].partition("=")[0] + "=") for given in SMALL
     ):  # the last wins
         everything = [*SMALL, "--workdir=run", *arguments]
-    refused("train.py", *everything, cwd=tmp_path, naming=naming, devices=2)
+    refused("train.py", *everything, cwd=tmp_path, naming=naming, start=fork)
 
 
 def test_train_refuses_a_workdir_that_is_a_file(tmp_path):

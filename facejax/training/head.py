@@ -56,7 +56,8 @@ def grow(state: TrainState, means: Array, *, num_classes: int) -> TrainState:
     norm of those that are there. Of K sub-centres the first does; the others are turned from it by
     0.01 rad, always in the same way, as equal ones would tie and share every gradient for ever. Its
     bias is the mean of the biases. Its momentum is 0; Adam's second moment is the mean over the
-    identities, as the correction of a start at 0 is over.
+    identities, as the correction of a start at 0 is over. It owes no decay: as if it had been
+    sampled when the newest row was.
 
     Args:
       means: [N, D], from `mean_embeddings`, by this state's network.
@@ -74,7 +75,9 @@ def grow(state: TrainState, means: Array, *, num_classes: int) -> TrainState:
 
     def grown(name: str, leaf: jax.Array) -> jax.Array:
         shape = (len(means), *leaf.shape[1:])
-        if name.startswith("opt_state") and "/nu/" not in name:
+        if jnp.issubdtype(leaf.dtype, jnp.integer):
+            rows = jnp.broadcast_to(jnp.max(leaf), shape)
+        elif name.startswith("opt_state") and "/nu/" not in name:
             rows = jnp.zeros(shape)
         elif name.startswith("opt_state") or leaf.ndim == 1:
             rows = jnp.broadcast_to(jnp.mean(leaf, axis=0, keepdims=True), shape)
@@ -100,9 +103,10 @@ def merge(
     """Makes one identity of each group, in the place of its lowest number; the others close up.
 
     Its class weight (proxy) points along the mean of the group's directions and has their mean
-    norm. Momentum, bias, centre and all else are plain means: the weights do not tell how many
-    images each had. Sub-centres have no order: each identity's are matched with those of its
-    group's lowest number for the largest sum of cosines, and their momentum goes with them.
+    norm. Momentum, bias, centre and all else are plain means (rounded down, of lazy decay's
+    counts): the weights do not tell how many images each had. Sub-centres have no order: each
+    identity's are matched with those of its group's lowest number for the largest sum of cosines,
+    and their momentum goes with them.
 
     Args:
       groups: two or more identities each.
