@@ -72,6 +72,33 @@ def test_streamed_is_dense_with_small_logits(name):
     compare(got, dense(name)(*inputs), 1e-5)
 
 
+@pytest.mark.parametrize("scale", [64.0, 80.0, 300.0])
+def test_with_and_without_a_running_maximum(scale):
+    """A number that is traced has no known bound, and 300 would overflow; all logits at +-scale."""
+    e, _, y = on_device(arguments("normface")[:3])
+    w = jnp.stack([e[3], -e[3]] * 400)
+    e, y = e.at[:].set(e[3]), jnp.abs(y)
+
+    def call(scale, classes):
+        call = functools.partial(losses.normface, scale=scale, classes=classes)
+        return jax.vjp(lambda w: call(e, w, y), w)
+
+    want, pull = call(scale, None)
+    for given in (scale, jnp.float32(scale)):
+        got, pull_streamed = call(given, Classes(300))
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+        for a, b in zip(pull_streamed(got), pull(got), strict=True):  # 0 but for rounding
+            np.testing.assert_allclose(a, b, atol=1e-5 * scale * float(got.max()))
+
+
+@pytest.mark.parametrize("name", ["normface", "softmax", "sphereface2"])
+def test_one_class_has_no_negatives(name):
+    inputs = on_device(arguments(name, classes=1))
+    got = jax.jit(pulled(name, Classes(4)))(*inputs)
+    chex.assert_tree_all_finite(got)
+    compare(got, dense(name)(*inputs), 1e-5)
+
+
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
 @each_loss
 def test_streamed_and_sharded_is_dense(name, how):

@@ -32,6 +32,7 @@ class Layout(NamedTuple):
     normalize_classes: bool
     dtype: Any  # to which class weights are rounded before the products, or None
     is_sum: bool  # of the negatives' terms, else the log-sum-exp of their logits
+    bounded: bool  # a float32 sum of the negatives' exponentials cannot overflow
 
 
 class Outputs(NamedTuple):
@@ -165,3 +166,8 @@ def total(values: Any, axis_name: str | None) -> Any:
 def largest(values: jax.Array, axis_name: str | None) -> jax.Array:
     """The maximum over devices."""
     return values if axis_name is None else lax.pmax(values, axis_name)
+
+
+def log_or_void(summed: jax.Array) -> jax.Array:
+    """The logarithm of a sum of exponentials, finite where it is empty."""
+    return jnp.where(summed > 0, jnp.log(jnp.where(summed > 0, summed, 1)), VOID)

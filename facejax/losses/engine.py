@@ -9,6 +9,7 @@ the classes over devices, once for all losses.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from facejax.losses.fused import FusedSGD
 from facejax.losses.numerics import norms, working_dtype
 from facejax.losses.streamed import streamed
 
+LARGEST_LOG_SUM = 85.0  # float32 holds exp of it, and of minus it
 REDUCTIONS = ("logsumexp", "sum")
 # From so many rows of class weights on, `auto` streams, so many at a time. Measured on a CPU
 # (benchmarks/RESULTS.md), where a block of a power of two is slower.
@@ -58,6 +60,8 @@ class Margin(NamedTuple):
       observe: (Seen, context) -> (extra, state), called once before the two: batch statistics go
         in, `extra` comes to them as `Context.extra`, `state` to the caller as `Rows.state`.
       penalty: Context -> [B], added to the losses.
+      bound: the largest magnitude of a negative's logit (without `bias`), if it is known before
+        the call. Streaming then needs no running maximum, unless the sum could overflow.
     """
 
     target: Callable[[jax.Array, Context], jax.Array]
@@ -66,6 +70,7 @@ class Margin(NamedTuple):
     reduce: str = "logsumexp"
     observe: Callable[[Seen, Any], tuple[Any, Any]] | None = None
     penalty: Callable[[Context], jax.Array] | None = None
+    bound: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +200,9 @@ def margin_rows(
     context = _for_rows(context, real, working_dtype(embeddings, weights))
     norm, inverse_norm = norms(embeddings)
     is_sum = margin.reduce == "sum"
-    layout = Layout(first, num_classes, axis_name, margin.normalize[1], dtype, is_sum)
+    bound = math.inf if margin.bound is None or bias is not None else margin.bound
+    bounded = bound + math.log(num_classes) <= LARGEST_LOG_SUM
+    layout = Layout(first, num_classes, axis_name, margin.normalize[1], dtype, is_sum, bounded)
     inverse = inverse_norm if margin.normalize[0] else None
     operands = Operands(embeddings, inverse, weights, update, bias, None, None)
     labels = labels.astype(jnp.int32)

@@ -38,12 +38,13 @@ def softmax() -> Margin:
 
 def normface(*, scale) -> Margin:
     """Scaled cosines, without any margin."""
-    return Margin(_scaled(scale), _scaled(scale))
+    return Margin(_scaled(scale), _scaled(scale), bound=_known(scale))
 
 
 def cosface(*, scale, margin) -> Margin:
     """An additive margin in the cosine."""
-    return Margin(lambda cosine, _: scale * (cosine - margin), _scaled(scale))
+    target = lambda cosine, _: scale * (cosine - margin)  # noqa: E731
+    return Margin(target, _scaled(scale), bound=_known(scale))
 
 
 def arcface(*, scale, margin, beyond_pi="linear", gradient="exact") -> Margin:
@@ -56,7 +57,7 @@ def arcface(*, scale, margin, beyond_pi="linear", gradient="exact") -> Margin:
             value = cosine + lax.stop_gradient(value - cosine)
         return scale * value
 
-    return Margin(target, _scaled(scale))
+    return Margin(target, _scaled(scale), bound=_known(scale))
 
 
 def combined_margin(*, scale, m1, m2, m3, beyond_pi) -> Margin:
@@ -69,7 +70,7 @@ def combined_margin(*, scale, m1, m2, m3, beyond_pi) -> Margin:
         value = beyond(jnp.cos(whole), whole <= math.pi, cosine, m2, beyond_pi)
         return scale * (value - m3)
 
-    return Margin(target, _scaled(scale))
+    return Margin(target, _scaled(scale), bound=_known(scale))
 
 
 def li_arcface(*, scale, margin) -> Margin:
@@ -78,7 +79,11 @@ def li_arcface(*, scale, margin) -> Margin:
     def logit(cosine, added):
         return scale * (1 - 2 / math.pi * (angle(cosine) + added))
 
-    return Margin(lambda cosine, _: logit(cosine, margin), lambda cosine, _: logit(cosine, 0.0))
+    return Margin(
+        lambda cosine, _: logit(cosine, margin),
+        lambda cosine, _: logit(cosine, 0.0),
+        bound=_known(scale),
+    )
 
 
 # Multiplicative margins
@@ -111,7 +116,8 @@ def _annealed_psi(similarity, lengths, margin, blend) -> jax.Array:
 
 def sphereface_r(*, scale, margin) -> Margin:
     """psi(theta) with a real factor, scaled."""
-    return Margin(lambda cosine, _: scale * real_psi(cosine, margin), _scaled(scale))
+    target = lambda cosine, _: scale * real_psi(cosine, margin)  # noqa: E731
+    return Margin(target, _scaled(scale), bound=_known(scale))
 
 
 # Hard negatives
@@ -180,7 +186,7 @@ def magface(*, scale, l_a, u_a, l_m, u_m, lambda_g, beyond_pi) -> Margin:
         size = jnp.clip(context.norm, l_a, u_a)
         return lambda_g * (1 / size + size / u_a**2)
 
-    return Margin(target, _scaled(scale), penalty=penalty)
+    return Margin(target, _scaled(scale), penalty=penalty, bound=_known(scale))
 
 
 def adaface(*, scale, margin, h, rate, update) -> Margin:
@@ -209,7 +215,7 @@ def adaface(*, scale, margin, h, rate, update) -> Margin:
     def negative(cosine, _):
         return scale * jnp.clip(cosine, edge - 1, 1 - edge)
 
-    return Margin(target, negative, observe=observe)
+    return Margin(target, negative, observe=observe, bound=_known(scale))
 
 
 def elasticface(*, scale, base, sort) -> Margin:
@@ -226,7 +232,7 @@ def elasticface(*, scale, base, sort) -> Margin:
             return scale * (cosine - context.extra)
         return scale * cosine_of_sum(cosine, context.extra, beyond_pi="plain")
 
-    return Margin(target, _scaled(scale), observe=observe)
+    return Margin(target, _scaled(scale), observe=observe, bound=_known(scale))
 
 
 # Binary losses: a sum over the classes
@@ -337,3 +343,8 @@ def _smallest_to_largest_cosine(margins: jax.Array, seen: Seen) -> jax.Array:
     ascending = jnp.sort(jnp.where(seen.real, margins, jnp.inf))
     placed = jnp.zeros_like(margins).at[order].set(ascending)
     return jnp.where(seen.real, placed, 0)
+
+
+def _known(scale: Number) -> float | None:
+    """The largest magnitude of a scaled cosine, unless it is traced."""
+    return float(scale) if isinstance(scale, (int, float)) else None

@@ -2,7 +2,8 @@
 
 Forward, an online log-sum-exp (or a sum) over the blocks. Backward, each block is computed again;
 its part of the class weights' gradient is written into one [C, D] array, and no normalised copy of
-the weights is ever made. The rows' own classes are a gather of [B, D] beside the blocks.
+the weights is ever made. The rows' own classes are a gather of [B, D] beside the blocks. Logits of
+a known bound are summed without a running maximum.
 """
 
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from facejax.losses.dense import (
     flat,
     is_here,
     largest,
+    log_or_void,
     rounded,
     similarities,
     total,
@@ -39,7 +41,9 @@ def streamed(
 
     def log_sum(function):
         negative = lambda similarity, _: lax.stop_gradient(function(similarity))  # noqa: E731
-        return _negatives(negative, fixed, labels, layout._replace(is_sum=False), blocks[0])[0]
+        return _negatives(
+            negative, fixed, labels, layout._replace(is_sum=False, bounded=False), blocks[0]
+        )[0]
 
     def reduce(negative, context):
         return _reduce(negative, operands._replace(context=context), labels, layout, blocks)
@@ -151,6 +155,8 @@ def _negatives(negative, operands: Operands, labels, layout: Layout, size: int, 
         if layout.is_sum:
             return (peak, summed + jnp.sum(jnp.where(block.negative, values, 0), 1), hardest), None
         values = jnp.where(block.negative, values, VOID)
+        if layout.bounded:
+            return (peak, summed + jnp.sum(jnp.exp(values), axis=1), hardest), None
         higher = jnp.maximum(peak, jnp.max(values, axis=1))
         summed = summed * jnp.exp(peak - higher)
         summed += jnp.sum(jnp.exp(values - higher[:, None]), axis=1)
@@ -162,6 +168,8 @@ def _negatives(negative, operands: Operands, labels, layout: Layout, size: int, 
     (peak, summed, hardest), _ = lax.scan(step, start, numbers)
     if layout.is_sum:
         reduced = total(summed, layout.axis_name)
+    elif layout.bounded:
+        reduced = log_or_void(total(summed, layout.axis_name))
     else:
         highest = largest(peak, layout.axis_name)
         reduced = highest + jnp.log(total(summed * jnp.exp(peak - highest), layout.axis_name))
