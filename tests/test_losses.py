@@ -127,10 +127,9 @@ def test_hostile_rows_are_finite(name, dtype):
         np.testing.assert_allclose(got, expected, atol=bound, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("rows", "classes"), [(1, 1), (1, 2)])
 @each_loss
-def test_one_row_and_one_class(name, rows, classes):
-    inputs = batch(name, 5, rows=rows, classes=classes)
+def test_one_row_and_one_class(name):
+    inputs = batch(name, 5, rows=1, classes=1)
     expected = values(theirs(name)(*inputs))
     got, state = ours(name)(*on_device(inputs))
     np.testing.assert_allclose(got, expected, atol=tolerance(expected, CASES[name].logit))

@@ -237,7 +237,7 @@ def refused(name, *arguments, cwd, naming, devices=1, start=program):
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("magface", ()), ("center_loss", ()), ("facenet", ("--config.data.per_identity=4",))],
+    [("magface", ()), ("facenet", ("--config.data.per_identity=4",))],
 )
 def test_a_loss_is_chosen_by_name_alone(tmp_path, name, more):
     """With its own defaults, not those that the config file chose for another one."""
