@@ -11,7 +11,7 @@ import pytest
 from facejax import losses
 from facejax.losses import Classes, margins
 from tests.cases import CASES, ONE_A_LOSS, batch, hostile, on_device, ours, typed
-from tests.devices import AXIS
+from tests.devices import AXIS, WAYS, padded, spread
 from tests.test_engine import dense, learned_of, pulled, pulled_over
 
 # `beyond_pi` is about the target's logit, which is not streamed.
@@ -108,6 +108,33 @@ def test_streamed_and_sharded_is_dense(name, how):
     first = jax.tree.map(lambda a: a[0], got[4:])
     chex.assert_trees_all_equal(jax.tree.map(lambda a: a[-1], got[5]), first[1])
     compare((*got[:4], *first), dense(name)(*on_device(inputs)), 2e-5)
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_negatives_may_see_their_targets(how):
+    """What flows to a target or its class's norm from other devices goes where the class is."""
+    e, w, y = batch("normface", 4, rows=16, classes=13, norm=(0.5, 3.0))
+    rule = losses.Margin(
+        target=lambda s, context: 3 * s * context.norm,
+        negative=lambda s, seen: 5 * s + (s * seen.norm[:, None] + 1) * _seen(seen)[:, None],
+    )
+
+    def gradient(e, w, y, classes=None):
+        call = functools.partial(losses.margin_softmax, margin=rule, classes=classes)
+        return jax.grad(lambda e, w: call(e, w, y).sum(), (0, 1))(e, w)
+
+    want = gradient(*on_device((e, w, y)))
+    classes = Classes(3, AXIS, 13)
+    run = spread(
+        functools.partial(gradient, classes=classes), 4, how, split=(True,) * 3, split_out=True
+    )
+    d_e, d_w = run(*on_device((e, padded(w, 4), y)))
+    for a, b in zip((d_e, d_w[:13]), want, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
+
+
+def _seen(context):
+    return jnp.square(context.target) + jnp.sin(context.class_norm)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
