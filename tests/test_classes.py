@@ -21,7 +21,7 @@ DECAY, MOMENTUM = 1e-2, 0.9
 RATE = optax.linear_schedule(0.05, 0.2, 4)  # a schedule shows where its count goes wrong
 LOSSES = ("arcface", "softmax", "normface", "subcenter_arcface", "curricularface")
 each_loss = pytest.mark.parametrize(
-    ("loss", "parallel"), zip(LOSSES, itertools.cycle(WAYS), strict=False)
+    ("loss", "parallel"), list(zip(LOSSES, itertools.cycle(WAYS), strict=False))
 )
 
 

@@ -252,11 +252,13 @@ def test_a_sharded_bias_per_class(how):
     assert not np.asarray(got[classes:]).any()
 
 
-def test_sharded_rows_are_those_of_this_device():
+@pytest.mark.parametrize("block_size", [None, 1])
+def test_sharded_rows_are_those_of_this_device(block_size):
     e, w, y = plain_batch(14, rows=16, classes=16)
     margin = margins.normface(scale=9.0)
+    classes = losses.Classes(block_size, AXIS)
     run = spread(
-        lambda e, w, y: losses.margin_rows(e, w, y, margin, classes=layout())[:3],
+        lambda e, w, y: losses.margin_rows(e, w, y, margin, classes=classes)[:3],
         8,
         "pmap",
         split=(True, True, True),

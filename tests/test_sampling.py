@@ -90,6 +90,18 @@ def test_the_expected_gradient_approaches_the_dense_one():
     assert (np.abs(error) < bound).all()
 
 
+def test_devices_draw_by_themselves():
+    """Else the classes that come together would always be those of the same numbers."""
+
+    def body(y, w):
+        return sample_classes(jax.random.key(3), y, w, rate=0.5, axis_name=AXIS)[0]
+
+    run = spread(body, 4, "pmap", split=(True, True), split_out=True)
+    rows = run(jnp.full(4, -1, jnp.int32), jnp.arange(160.0)[:, None])
+    drawn = np.asarray(rows).reshape(4, 20) - 40 * np.arange(4)[:, None]
+    assert len({tuple(places) for places in drawn}) == 4
+
+
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("rate", [1.0, 0.8])
 def test_sampled_over_devices(how, rate):

@@ -233,7 +233,7 @@ def margin_rows(
         losses = jax.nn.softplus(outputs.reduced - positive)
     if margin.penalty is not None:
         losses += margin.penalty(shared)
-    losses = jnp.where(known, losses, jnp.where(real, jnp.nan, 0))
+    losses = jnp.where(real & ~known, jnp.nan, jnp.where(known, losses, 0))
 
     losses = losses.astype(working_dtype(embeddings, weights))
     own = functools.partial(own_rows, count=row_count, axis_name=axis_name)
