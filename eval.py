@@ -11,9 +11,10 @@ import pathlib
 
 from absl import flags
 
-from facejax import command, compilation, evaluation, models
+from facejax import checkpoints, command, compilation, evaluation, models, recognition
 from facejax.errors import UserError
-from facejax.training import checkpoint, setup
+from facejax.training import from_config
+from facejax.training.config import from_dict
 
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "runs/default", "A workdir of train.py, or its checkpoints folder."
@@ -36,10 +37,10 @@ def main(_) -> None:
     directory = pathlib.Path(CHECKPOINT.value)
     if (directory / "checkpoints").is_dir():
         directory = directory / "checkpoints"
-    checkpoints = checkpoint.open_existing(directory)
-    step = checkpoint.choose_step(checkpoints, STEP.value)
-    params, batch_stats, facts = checkpoint.restore_network(checkpoints, step)
-    config = checkpoint.config_of(facts)
+    saved = checkpoints.open_existing(directory)
+    step = checkpoints.choose_step(saved, STEP.value)
+    params, batch_stats, facts = checkpoints.restore_network(saved, step)
+    config = from_dict(facts["config"])
     compilation.enable_cache(config.compilation_cache)
     network = models.network(**facts["architecture"])
 
@@ -48,13 +49,13 @@ def main(_) -> None:
         raise UserError("--pairs and --images go together: give both, or neither")
     if PAIRS.value and IMAGES.value:
         config.evaluation.pairs, config.evaluation.images = PAIRS.value, IMAGES.value
-    protocol = setup.protocol(config)
+    protocol = from_config.protocol(config)
     if protocol is None:
         raise UserError("this run has no pairs of its own: give --pairs and --images")
 
     # --- The numbers ---------------------------------------------------------------------------
     result = evaluation.evaluate(
-        evaluation.make_embedder(network.apply, flip=FLIP.value),
+        recognition.make_embedder(network.apply, flip=FLIP.value),
         {"params": params, "batch_stats": batch_stats},
         protocol,
         batch_size=config.evaluation.batch_size,

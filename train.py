@@ -4,7 +4,7 @@
     python train.py --config=configs/lfw_dev.py --config.data.path=FOLDER --workdir=runs/mine
 
 Everything is written into the workdir: checkpoints, metrics.jsonl, config.json, curves.png and
-report.json. The same command again goes on from the newest checkpoint.
+report/. The same command again goes on from the newest checkpoint.
 """
 
 import time
@@ -24,9 +24,9 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from facejax import command, compilation, data, evaluation, models
+from facejax import checkpoints, command, compilation, data, evaluation, models, recognition
 from facejax.errors import UserError
-from facejax.training import checkpoint, distributed, loop, optimizer, setup, state, step
+from facejax.training import distributed, from_config, log, optimizer, state, step
 
 HERE = pathlib.Path(__file__).parent
 CONFIG = command.define_config(str(HERE / "configs" / "default.py"))
@@ -45,7 +45,7 @@ def main(_) -> None:
     distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     first = jax.process_index() == 0  # of several processes, the one that prints and writes
     compilation.enable_cache(config.compilation_cache)
-    devices = setup.devices(config)
+    devices = from_config.devices(config)
 
     # --- The work directory, and what is in it already -------------------------------------------
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
@@ -53,16 +53,16 @@ def main(_) -> None:
     if workdir.is_file():
         raise UserError(f"the workdir {workdir} is a file; give a folder with --workdir")
     metrics_path = workdir / "metrics.jsonl"
-    checkpoints = checkpoint.open_directory(workdir / "checkpoints", keep=config.checkpoint.keep)
-    start = checkpoints.latest_step() or 0
+    saved = checkpoints.open_directory(workdir / "checkpoints", keep=config.checkpoint.keep)
+    start = saved.latest_step() or 0
 
-    # --- Network and loss: what is set up wrongly stops here, before any data is read ------------
-    network = models.network(**setup.network(config), axis_name=step.AXIS)
-    objective = setup.objective(config)
-    augmentation = setup.augmentation(config)
+    # --- Network and loss: a mistake in the config stops here, before any data is read ------------
+    network = models.network(**from_config.network(config), axis_name=step.AXIS)
+    objective = from_config.objective(config)
+    augmentation = from_config.augmentation(config)
 
     # --- Data ------------------------------------------------------------------------------------
-    source = setup.training_source(config)
+    source = from_config.training_source(config)
     data.check_labels(source, source.num_classes)
     size = config.data.image_size
     batches = data.batches(
@@ -74,24 +74,26 @@ def main(_) -> None:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         threads=config.data.threads,
-        images_per_identity=config.data.per_identity,
+        per_identity=config.data.per_identity,
     )
     steps = config.steps or math.ceil(config.epochs * len(source) / config.batch_size)
-    protocol = setup.protocol(config)
+    protocol = from_config.protocol(config)
     distributed.say(
         f"{len(source)} images of {source.num_classes} identities, {steps} steps of "
         f"{config.batch_size} on {len(devices)} {devices[0].device_kind} device(s)"
     )
 
     # --- Optimizer and state ---------------------------------------------------------------------
-    rate = optimizer.learning_rate(steps=steps, **setup.schedule(config))
+    rate = optimizer.learning_rate(steps=steps, **from_config.schedule(config))
     tx = optimizer.optimizer(
         config.optimizer.name,
         rate,
         momentum=config.optimizer.momentum,
         weight_decay=config.optimizer.weight_decay,
     )
-    head, tx = setup.head(config, tx, rate, num_classes=source.num_classes, devices=len(devices))
+    head, tx = from_config.head(
+        config, tx, rate, num_classes=source.num_classes, devices=len(devices)
+    )
     sharded = config.head.sharded
     create = functools.partial(
         state.create,
@@ -103,31 +105,33 @@ def main(_) -> None:
         embedding_size=config.model.embedding_size,
         slices=len(devices),
     )
-    with setup.named("loss"):
+    with from_config.named("loss"):
         shapes = jax.eval_shape(create, jax.random.key(config.seed))
     placed = step.placed_shapes(shapes, devices, sharded=sharded)
     facts = {
-        "architecture": setup.network(config),
+        "architecture": from_config.network(config),
         "num_classes": source.num_classes,
         "config": dataclasses.asdict(config),
     }
 
     # --- Resume, or start ------------------------------------------------------------------------
     if start:
-        current = checkpoint.restore(checkpoints, start, placed, facts)
+        current = checkpoints.restore(
+            saved, start, placed, facts, per_class=state.per_class(placed)
+        )
         distributed.say(f"going on from step {start} of {workdir}")
     else:
-        loop.make_directory(workdir)
+        log.make_directory(workdir)
         places = jax.tree.map(lambda leaf: leaf.sharding, placed)
         current = compilation.jit(create, out_shardings=places)(jax.random.key(config.seed))
     if start >= steps:
         distributed.say(
             f"the run in {workdir} is complete: {start} steps; more --config.steps go on from it\n"
-            + loop.final_table(loop.read_lines(metrics_path))
+            + log.final_table(log.read_lines(metrics_path))
         )
         return
     if first:
-        loop.forget_after(metrics_path, start)
+        log.forget_after(metrics_path, start)
         (workdir / "config.json").write_text(json.dumps(facts["config"], indent=2) + "\n")
 
     # --- The step and the evaluation, compiled once ----------------------------------------------
@@ -148,7 +152,7 @@ def main(_) -> None:
     stepper = step.build_step(
         body, shapes, batch, parallel=config.parallel, devices=devices, sharded=sharded
     )
-    embedder = evaluation.make_embedder(network.apply)
+    embedder = recognition.make_embedder(network.apply)
 
     def evaluate(current: state.TrainState) -> evaluation.Verification:
         assert protocol is not None
@@ -162,13 +166,13 @@ def main(_) -> None:
     # --- The loop --------------------------------------------------------------------------------
     untrained = evaluate(current) if protocol and not start else None
     rates = np.asarray(jax.vmap(rate)(jnp.arange(steps)))
-    progress = loop.Progress(
+    progress = log.Progress(
         metrics_path, steps=steps, start=start, learning_rates=rates, silent=not first
     )
     if untrained:
-        progress.write(loop.scores(0, untrained))
+        progress.write(log.scores(0, untrained))
     current = stepper.enter(current)
-    distributed.gather("the first step")
+    distributed.barrier("the first step")
     previous = None
     result = None
     for number in range(start + 1, steps + 1):
@@ -180,21 +184,21 @@ def main(_) -> None:
         if previous:
             progress.update(*previous)
         previous = number, metrics
-        evaluating = protocol and (number == steps or loop.due(number, config.evaluation.every))
-        saving = number == steps or loop.due(number, config.checkpoint.every)
+        evaluating = protocol and (number == steps or log.due(number, config.evaluation.every))
+        saving = number == steps or log.due(number, config.checkpoint.every)
         if evaluating or saving:
             progress.update(*previous)
             previous = None
         with progress.paused():
             if evaluating:
                 result = evaluate(current)
-                line = loop.scores(number, result)
+                line = log.scores(number, result)
                 progress.write(line)
-                progress.say(f"step {number}: {loop.in_words(line)}")
+                progress.say(f"step {number}: {log.in_words(line)}")
             if saving:
-                checkpoint.save(checkpoints, stepper.leave(current), facts)
+                checkpoints.save(saved, number, stepper.leave(current), facts)
     progress.close()
-    checkpoints.close()
+    saved.close()
 
     # --- What came of it -------------------------------------------------------------------------
     if not first:
@@ -202,7 +206,7 @@ def main(_) -> None:
     evaluation.plot_training(metrics_path, workdir / "curves.png")
     if result is not None:
         evaluation.write_report(workdir / "report", {"trained": result})
-    print(loop.final_table(loop.read_lines(metrics_path)))
+    print(log.final_table(log.read_lines(metrics_path)))
     print(f"written to {workdir}: checkpoints/, metrics.jsonl, config.json, curves.png, report/")
 
 

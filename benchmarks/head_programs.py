@@ -14,7 +14,7 @@ from facejax import compilation, losses, models
 from facejax.losses import margins
 from facejax.losses.engine import AUTO_BLOCK
 from facejax.losses.sampling import sample_indices
-from facejax.training.rows import RowUpdates, apply_rows, row_sgd
+from facejax.training.row_sgd import RowUpdates, apply_rows, row_sgd
 
 SGD: dict[str, Any] = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 RATE = 0.1  # the share of the classes that `sampled` takes

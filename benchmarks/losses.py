@@ -27,9 +27,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from facejax import compilation, data, evaluation, models, objectives
+from facejax import compilation, data, evaluation, models, objectives, recognition
 from facejax.errors import UserError
-from facejax.training import classes, loop, optimizer, state, step
+from facejax.synthetic import SyntheticFaces
+from facejax.training import head, log, optimizer, state, step
 
 SIZE, IDENTITIES, IMAGES, BATCH, DIM, PER_IDENTITY = 32, 400, 12, 32, 128, 4
 UNSEEN, PAIRS = 200, 18_000
@@ -81,7 +82,7 @@ NOTES = {
     "p2sgrad": "with 400 classes, all cosines at 0 is nearly its minimum: the loss, 0.5 there, "
     "ends at 0.497. Tried: learning rates 0.2, 0.5 and 2 (67.3, 73.3, 65.8 %), longer first class "
     "weights 67.5. On ten classes it learns like the others (98.0 % on the digits in 16 "
-    "dimensions, `figures_digits.py`).",
+    "dimensions, `docs/figures/digits.py`).",
     "lifted_structure": "distances at unit length lie between 0 and 2, so it weighs all negatives "
     "nearly alike. Tried: `supcon` made as flat (temperature 1) falls from 92.1 to 90.6 %, its TAR "
     "from 0.31 to 0.17.",
@@ -97,7 +98,7 @@ class Bench:
 
     def __init__(self, cache: pathlib.Path, steps: int):
         self.steps = steps
-        self.source = data.SyntheticFaces(
+        self.source = SyntheticFaces(
             identities=IDENTITIES, images_per_identity=IMAGES, image_size=SIZE, seed=0, cache=cache
         )
         self.protocol = evaluation.synthetic(
@@ -110,7 +111,7 @@ class Bench:
             cache=cache,
         )
         self.network = models.network(NETWORK, width=0.25, embedding_size=DIM, axis_name=step.AXIS)
-        self.embedder = evaluation.make_embedder(self.network.apply)
+        self.embedder = recognition.make_embedder(self.network.apply)
         self.first = compilation.jit(
             lambda key: self.network.init(key, jnp.zeros((1, SIZE, SIZE, 3)))
         )
@@ -140,8 +141,8 @@ class Bench:
                 objective_state=carried,
             )
 
-        head = classes.whole(tx, num_classes=IDENTITIES)
-        body = step.make_body(self.network, objective, head, data.augment, key=jax.random.key(1))
+        way = head.whole(tx, num_classes=IDENTITIES)
+        body = step.make_body(self.network, objective, way, data.augment, key=jax.random.key(1))
         batch = {
             "image": jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.uint8),
             "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32),
@@ -162,7 +163,7 @@ class Bench:
                 batch_size=BATCH,
                 image_size=SIZE,
                 seed=seed,
-                images_per_identity=PER_IDENTITY if kind[0] else 0,
+                per_identity=PER_IDENTITY if kind[0] else 0,
             )
             self.drawn[kind] = list(itertools.islice(endless, self.steps))
         return self.drawn[kind]
@@ -182,7 +183,7 @@ class Bench:
         if not math.isfinite(float(metrics["loss"])):
             raise UserError(f"{name} with seed {seed} diverged")
         result = evaluation.evaluate(self.embedder, variables, self.protocol, batch_size=100)
-        line = loop.scores(self.steps, result)
+        line = log.scores(self.steps, result)
         return {
             "accuracy": line["verification_accuracy"],
             "tar": line["tar_at_far_1e-3"],
@@ -301,7 +302,7 @@ def main() -> None:
     cache = arguments.cache.expanduser()
     compilation.enable_cache(str(cache / "xla"))
 
-    lines = loop.read_lines(results)
+    lines = log.read_lines(results)
     if results.exists() and not results.read_text().endswith("\n"):  # a run was cut off in its line
         results.write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = {
@@ -320,11 +321,11 @@ def main() -> None:
             else:
                 found = bench.train(name, int(run), bar)
             line = {"loss": name, "seed": run, **found}
-            loop.write_line(results, {**line, "settings": settings(name, arguments.steps)})
+            log.write_line(results, {**line, "settings": settings(name, arguments.steps)})
             bar.update()
             bar.write(json.dumps(line))
 
-    text = table(loop.read_lines(results), arguments.steps)
+    text = table(log.read_lines(results), arguments.steps)
     print(text)
     if arguments.docs:
         page = arguments.docs.read_text()

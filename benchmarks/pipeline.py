@@ -22,7 +22,8 @@ from collections.abc import Callable
 import cv2
 from absl import app, flags, logging
 
-from facejax.data import SyntheticFaces, batches, build_dataset, decode, folder_source
+from facejax.data import batches, build_dataset, decode, folder_source
+from facejax.synthetic import SyntheticFaces
 
 DATA = flags.DEFINE_string("data", None, "folder of identities; none: synthetic faces")
 BATCH = flags.DEFINE_integer("batch", 128, "images in a batch", lower_bound=1)

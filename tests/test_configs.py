@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from facejax import models
-from facejax.training import optimizer, setup
+from facejax.training import from_config, optimizer
 
 CONFIGS = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
 
@@ -40,7 +40,7 @@ def test_every_system_of_the_survey_has_a_short_config():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_builds(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    network = models.network(**setup.network(config))
+    network = models.network(**from_config.network(config))
     size = config.data.image_size
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
@@ -49,8 +49,8 @@ def test_a_config_builds(name):
     )
     assert embeddings.shape == (2, config.model.embedding_size)
     assert embeddings.dtype == jnp.float32
-    params, _ = setup.objective(config).init(jax.random.key(0), 5, embeddings.shape[1])
+    params, _ = from_config.objective(config).init(jax.random.key(0), 5, embeddings.shape[1])
     assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(params) if leaf.ndim)
-    optimizer.learning_rate(steps=10, **setup.schedule(config))
-    setup.augmentation(config)
+    optimizer.learning_rate(steps=10, **from_config.schedule(config))
+    from_config.augmentation(config)
     assert (importlib.import_module(f"configs.{name}").__doc__ or "").count("python train.py")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax.evaluation import embed, make_embedder
+from facejax.recognition import embed, make_embedder
 
 
 def toy_apply(variables, images, *, train, key=None):

@@ -1,459 +1,232 @@
-"""Adding, merging and dropping identities, against plain loops over really trained states."""
+"""Ways to train the head: all classes, block by block, a sample, kept whole or split."""
 
 import functools
 import itertools
-import pathlib
-import re
-import subprocess
-import sys
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from optax import tree_utils
 
 from facejax import objectives
 from facejax.data.augment import normalize
-from facejax.training import checkpoint, head, optimizer, state, step
-from facejax.training.classes import remembering, whole
-from tests import test_programs, toy
+from facejax.training import head, optimizer, state, step
+from tests import test_step, toy
+from tests.test_step import WAYS, assert_close
 
-CLASSES, ROWS, DEVICES = 13, 16, 4
-FACTS = {"architecture": {"name": "toy"}, "config": {}}
-RUNS = (
-    ("softmax", "sgd"),
-    ("center_loss", "adamw"),
-    ("subcenter_arcface", "sgd"),
-    ("curricularface", "sgd"),
+CLASSES, ROWS = 61, 8
+DECAY, MOMENTUM = 1e-2, 0.9
+RATE = optax.linear_schedule(0.05, 0.2, 4)  # a schedule shows where its count goes wrong
+LOSSES = ("arcface", "softmax", "normface", "subcenter_arcface", "curricularface")
+each_loss = pytest.mark.parametrize(
+    ("loss", "parallel"), list(zip(LOSSES, itertools.cycle(WAYS), strict=False))
 )
-every_run = pytest.mark.parametrize(("loss", "name"), RUNS)
 
 
-def batch(number, classes=CLASSES):
-    random = np.random.default_rng(number)
-    return {
-        "image": random.integers(0, 256, (ROWS, toy.SIZE, toy.SIZE, 3), dtype=np.uint8),
-        "label": random.integers(0, classes, ROWS).astype(np.int32),
-    }
+def batches(count):
+    return test_step.batches(count, ROWS, CLASSES)
 
 
-@functools.cache
-def pieces(loss, name, classes=CLASSES, devices=DEVICES):
-    """(the shapes of a state, a fresh one, a compiled step)."""
-    network, objective = toy.network(step.AXIS), objectives.objective(loss)
-    tx = optimizer.optimizer(name, optax.constant_schedule(0.1), weight_decay=1e-3)
-    fresh = toy.fresh(network, objective, tx, classes, slices=devices)
+def parts(loss, block_size=None):
+    chosen = {"learn_scale": True} if loss == "normface" else {}
+    objective = objectives.objective(loss, chosen, block_size=block_size)
+    tx = optimizer.optimizer("sgd", RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    return toy.network(step.AXIS), objective, tx, head.SGD(RATE, MOMENTUM, DECAY)
+
+
+def run(way, parallel="shard_map", devices=4, *, loss="arcface", start=None, skip=0, **layout):
+    """The state after 3 batches (or those after `skip`), and the metrics of each step."""
+    block_size = layout.pop("block_size", None)
+    network, objective, tx, sgd = parts(loss, block_size)
+    sharded = layout.pop("sharded", True)
+    if way == "whole":
+        way_of = head.whole(tx, num_classes=CLASSES)
+    elif way == "fused":
+        way_of = head.fused(tx, sgd, num_classes=CLASSES)
+    else:
+        if layout.get("lazy_decay"):
+            tx = head.remembering(tx)
+        way_of = head.sampled(tx, sgd, num_classes=CLASSES, axis_name=step.AXIS, **layout)
+    first = toy.fresh(network, objective, tx, CLASSES, slices=devices)
+    first = first if start is None else start
     body = step.make_body(
         network,
         objective,
-        whole(tx, num_classes=classes),
+        way_of,
         lambda key, images: normalize(images),
         key=jax.random.key(1),
+        sharded=sharded,
     )
     chosen = jax.devices()[:devices]
-    with jax.numpy_dtype_promotion("standard"):  # optax's AdamW asks for it
-        stepper = step.build_step(body, fresh, batch(0), parallel="pmap", devices=chosen)
-    return step.placed_shapes(fresh, chosen), fresh, stepper
+    inputs = list(batches(3))[skip:]
+    stepper = step.build_step(
+        body, first, inputs[0], parallel=parallel, devices=chosen, sharded=sharded
+    )
+    current, metrics = stepper.enter(jax.tree.map(jnp.copy, first)), []
+    for batch in inputs:
+        current, values = stepper.run(current, stepper.feed(batch))
+        metrics.append({name: float(value) for name, value in values.items()})
+    return stepper.leave(current), metrics
 
 
 @functools.cache
-def trained(loss, name):
-    """After three steps on four devices, as it lies there: 13 identities and 3 rows of padding."""
-    _, fresh, stepper = pieces(loss, name)
-    current = stepper.enter(jax.tree.map(jnp.copy, fresh))
-    for number in range(3):
-        current, _ = stepper.run(current, stepper.feed(batch(number)))
-    return stepper.leave(current)
+def whole(loss):
+    return run("whole", loss=loss)
 
 
-def leaves(tree):
-    """{path: (array on the host, whether it has a row a class)}."""
-    own = jax.tree.leaves(state.per_class(tree))
-    named = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): (np.asarray(leaf), rows)
-        for (path, leaf), rows in zip(named, own, strict=True)
-    }
+def assert_same(got, want, *, but=()):
+    assert_close(got[0], want[0])
+    for a, b in zip(got[1], want[1], strict=True):
+        for name in set(a) - set(but):
+            assert a[name] == pytest.approx(b[name], rel=1e-4), name
 
 
-def compare(before, after, classes, rows_of):
-    """Every leaf of `after` is `rows_of(path, cut leaf)`: ({row: same to the bit}, {row: near})."""
-    chex.assert_trees_all_equal_structs(before, after)
-    found = leaves(after)
-    seen = set()
-    for path, (old, own) in leaves(before).items():
-        new = found[path][0]
-        assert new.dtype == old.dtype, path
-        if not own:
-            np.testing.assert_array_equal(new, old, err_msg=path)
-            continue
-        same, near = rows_of(path, old[:CLASSES].astype(np.float64))
-        assert new.shape == (classes, *old.shape[1:]), path
-        assert sorted([*same, *near]) == list(range(classes)), "the test names every row"
-        for row, source in same.items():
-            np.testing.assert_array_equal(new[row], old[source], err_msg=f"{path} {row}")
-        for row, expected in near.items():
-            np.testing.assert_allclose(
-                new[row], expected, rtol=1e-5, atol=1e-6, err_msg=f"{path} {row}"
-            )
-        seen.add(path)
-    momentum = [leaves(before)[path][0] for path in seen if "weights" in path and "opt_" in path]
-    assert momentum, "the momentum of the class weights is among them"
-    assert all(leaf[:CLASSES].any(axis=-1).all() for leaf in momentum), "else nothing is tested"
-    return seen
+@each_loss
+def test_fused_is_whole(loss, parallel):
+    fused = run("fused", parallel, loss=loss, block_size=5)
+    assert_same(fused, whole(loss), but=["gradient_norm"])
+    assert fused[1][0]["gradient_norm"] < whole(loss)[1][0]["gradient_norm"], "not the head's"
 
 
-def unit(vector):
-    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_streamed_is_dense(loss):
+    assert_same(run("whole", loss=loss, block_size=5), whole(loss))
 
 
-def new_means(count=3):
-    return 0.7 * unit(np.random.default_rng(5).standard_normal((count, toy.DIM))).astype(np.float32)
+@pytest.mark.parametrize("parallel", WAYS)
+@pytest.mark.parametrize("way", ["whole", "fused"])
+def test_unsplit_is_split(parallel, way):
+    """Class weights whole on each device, which computes with its slice of them."""
+    for loss in ("softmax", "curricularface"):
+        finished = run(way, parallel, loss=loss, block_size=5, sharded=False)
+        assert finished[0].params["head"]["weights"].sharding.is_fully_replicated
+        assert_same(finished, whole(loss), but=["gradient_norm"] if way == "fused" else [])
 
 
-@every_run
-def test_new_identities_point_along_their_means(loss, name):
-    before, means = trained(loss, name), new_means()
-    after = head.grow(before, means, num_classes=CLASSES)
-
-    weights = np.asarray(after.params["head"]["weights"], np.float64)[CLASSES:]
-
-    def rows_of(path, old):
-        if ".nu" in path or (old.ndim == 1 and ".opt_state" not in path):
-            rows = [sum(old) / CLASSES] * 3
-        elif ".opt_state" in path:
-            rows = [np.zeros_like(old[0])] * 3
-        else:
-            vectors = old.reshape(-1, toy.DIM)
-            length = sum(np.linalg.norm(vector) for vector in vectors) / len(vectors)
-            rows = [length * unit(mean) for mean in means.astype(np.float64)]
-            if old.ndim == 3:
-                compare_centers(length)
-                rows = [[row, *new[1:]] for row, new in zip(rows, weights, strict=True)]
-        near = {CLASSES + place: row for place, row in enumerate(rows)}
-        return {row: row for row in range(CLASSES)}, near
-
-    def compare_centers(length):
-        np.testing.assert_allclose(np.linalg.norm(weights, axis=-1), length, rtol=1e-5)
-        cosines = np.sum(unit(weights) * unit(means)[:, None], axis=-1)
-        assert (cosines > np.cos(0.011)).all()
-        for new in weights:
-            for one, other in itertools.combinations(new, 2):
-                assert np.abs(one - other).max() > 1e-3 * length
-
-    seen = compare(before, after, CLASSES + 3, rows_of)
-    chex.assert_trees_all_equal(after, head.grow(before, means, num_classes=CLASSES))
-    if loss == "center_loss":
-        assert {path.split("'")[-2] for path in seen} == {"weights", "bias", "centers"}
-        assert sum(".nu" in path for path in seen) == 2
-    first = weights.reshape(3, -1, toy.DIM)[:, 0]
-    np.testing.assert_allclose(np.sum(unit(first) * unit(means), axis=1), 1, rtol=1e-6)
+@each_loss
+def test_a_sample_of_everything_is_whole(loss, parallel):
+    assert_same(run("sampled", parallel, loss=loss, rate=1.0), whole(loss))
 
 
-def test_a_new_identitys_sub_centres_do_not_tie():
-    """With equal ones each would get the same third of every gradient, at every step."""
-    after = head.grow(trained("subcenter_arcface", "sgd"), new_means(), num_classes=CLASSES)
-    embeddings = jax.random.normal(jax.random.key(2), (64, toy.DIM))
-    labels = jnp.full(64, CLASSES + 1)
+@pytest.mark.parametrize("parallel", WAYS)
+@pytest.mark.parametrize("loss", ["arcface", "softmax"])
+def test_a_sample_alone_is_touched(loss, parallel):
+    """The rest is the same to the bit; the sample moves as if there were no other classes."""
+    before, _ = whole(loss)  # has momentum
+    before = jax.tree.map(np.asarray, before)
+    after, metrics = run("sampled", parallel, loss=loss, rate=0.5, start=before, skip=2)
+    after = jax.tree.map(np.asarray, after)
+    traces = [tree_utils.tree_get(s.opt_state, "trace")["head"] for s in (before, after)]
+    touched = np.any(traces[0]["weights"] != traces[1]["weights"], axis=1)
+    batch = list(batches(3))[2]
+    np.testing.assert_array_equal(touched.reshape(4, 16).sum(axis=1), [8] * 4)
+    assert touched[batch["label"][batch["label"] >= 0]].all()
+    assert not touched[CLASSES:].any(), "padding was drawn"
+    for name in before.params["head"]:
+        for old, new in (
+            (before.params["head"][name], after.params["head"][name]),
+            (traces[0][name], traces[1][name]),
+        ):
+            np.testing.assert_array_equal(old[~touched], new[~touched])
 
-    def loss(params):
-        return jnp.sum(objective.apply(params, {}, embeddings, labels, key=None, step=0)[0])
+    _, objective, tx, _ = parts(loss)
+    index = np.flatnonzero(touched)
+    labels = np.where(batch["label"] < 0, -1, np.searchsorted(index, batch["label"]))
+    params = {**before.params, "head": {k: v[index] for k, v in before.params["head"].items()}}
+    trace = tree_utils.tree_get(before.opt_state, "trace")
+    trace = {**trace, "head": {name: leaf[index] for name, leaf in trace["head"].items()}}
+    opt_state = tree_utils.tree_set(before.opt_state, trace=trace)
 
-    objective = objectives.objective("subcenter_arcface")
-    gradients = np.asarray(jax.grad(loss)(after.params["head"])["weights"][CLASSES + 1])
-    for one, other in itertools.combinations(gradients, 2):
-        assert np.abs(one - other).max() > 0.1 * np.abs(gradients).max()
+    def mean_loss(params):
+        variables = {"params": params["backbone"], "batch_stats": before.batch_stats}
+        embeddings, _ = toy.network().apply(variables, normalize(batch["image"]), train=True)
+        losses, _, _ = objective.apply(
+            params["head"], {}, embeddings, jnp.asarray(labels), key=None, step=0
+        )
+        return losses.sum() / (ROWS - 1)
 
-
-GROUPS = [[9, 2], [4, 12, 0]]
-# 0 and 4 and 12 are the first, 2 and 9 another: 0 1 2 3 5 6 7 8 10 11 stay.
-MERGED = [0, 1, 2, 3, 0, 4, 5, 6, 7, 2, 8, 9, 0]
-
-
-@every_run
-def test_a_merged_identity_is_the_mean_of_its_group(loss, name):
-    before = trained(loss, name)
-    after, new_labels = head.merge(before, GROUPS, num_classes=CLASSES)
-    assert new_labels.dtype == np.int32
-    assert new_labels.tolist() == MERGED
-    weights = np.asarray(before.params["head"]["weights"], np.float64)[:CLASSES]
-
-    def matched(one, low):
-        """The order in which one's sub-centres are most like low's, by trying all."""
-        if weights.ndim == 2:
-            return slice(None)
-        a, b = unit(weights[low]), unit(weights[one])
-        orders = itertools.permutations(range(len(a)))
-        return list(max(orders, key=lambda order: np.sum(a * b[list(order)])))
-
-    def rows_of(path, old):
-        near = {}
-        for group in GROUPS:
-            low = min(group)
-            rows = [old[one][matched(one, low)] if old.ndim == 3 else old[one] for one in group]
-            mean = sum(rows) / len(rows)
-            if path.startswith(".params") and old.ndim > 1:
-                direction = unit(sum(unit(row) for row in rows))
-                mean = direction * sum(np.linalg.norm(row, axis=-1, keepdims=True) for row in rows)
-                mean /= len(rows)
-            near[MERGED[low]] = mean
-        return {MERGED[one]: one for one in (1, 3, 5, 6, 7, 8, 10, 11)}, near
-
-    compare(before, after, 10, rows_of)
-    if weights.ndim == 3:
-        orders = [matched(one, min(group)) for group in GROUPS for one in group]
-        assert any(order != [0, 1, 2] for order in orders), "else the matching is not tested"
+    loss_value, gradients = jax.value_and_grad(mean_loss)(params)
+    updates, _ = tx.update(gradients, opt_state, params)
+    want = optax.apply_updates(params, updates)
+    assert metrics[0]["loss"] / (ROWS - 1) == pytest.approx(float(loss_value), rel=1e-5)
+    got = {k: v[index] for k, v in after.params["head"].items()}
+    assert_close({**after.params, "head": got}, want)
 
 
-def test_merging_an_identity_with_its_copy_changes_nothing_else():
-    """The copy has its sub-centres in another order, by a turn that is not its own inverse."""
-    before = trained("subcenter_arcface", "sgd")
-
-    def copy(leaf, own):
-        return leaf.at[11].set(jnp.roll(leaf[5], 1, axis=0)) if own else leaf
-
-    doubled = jax.tree.map(copy, before, state.per_class(before))
-    after, _ = head.merge(doubled, [[5, 11]], num_classes=CLASSES)
-    expected, _ = head.drop(before, [11], num_classes=CLASSES)
-    chex.assert_trees_all_close(after, expected, rtol=1e-5, atol=1e-7)
+def test_samples_differ_from_step_to_step():
+    one, _ = run("sampled", rate=0.5)
+    trace = np.asarray(tree_utils.tree_get(one.opt_state, "trace")["head"]["weights"])
+    seen = np.any(trace != 0, axis=1)
+    assert seen.sum() > 1.5 * 32  # three samples of 32
 
 
-@every_run
-def test_dropped_identities_leave_the_others_alone(loss, name):
-    before = trained(loss, name)
-    after, new_labels = head.drop(before, [12, 0, 6], num_classes=CLASSES)
-    assert new_labels.dtype == np.int32
-    assert new_labels.tolist() == [-1, 0, 1, 2, 3, 4, -1, 5, 6, 7, 8, 9, -1]
-    kept = [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
-    compare(before, after, 10, lambda path, old: (dict(enumerate(kept)), {}))
+def test_lazy_decay_makes_up_for_what_was_missed():
+    """Rows are compared with a plain loop in test_rows.py; here, that the step keeps the count."""
+    lazy, _ = run("sampled", rate=0.5, lazy_decay=True)
+    eager, _ = run("sampled", rate=0.5)
+    last = tree_utils.tree_get(lazy.opt_state, "last_sampled")["head"]
+    assert not last.sharding.is_fully_replicated
+    assert set(np.unique(last)) == {0, 1, 2, 3}
+    lazy, eager = (np.asarray(s.params["head"]["weights"]) for s in (lazy, eager))
+    always = np.asarray(last) == 0
+    np.testing.assert_array_equal(lazy[always], eager[always])
+    assert np.any(lazy != eager)
 
 
-def test_counts_of_lazy_decay_go_along():
-    """A new identity owes nothing, a merged one the mean, one that stays what it did."""
-    before, counts = trained("softmax", "sgd"), np.arange(40, 40 + ROWS, dtype=np.int32)
-    memory = remembering(optax.identity()).init(before.params)
-    memory = jax.tree.map(lambda _: jnp.asarray(counts), memory)
-    before = before.replace(opt_state=(before.opt_state, memory))
-
-    def kept(after):
-        (found,) = jax.tree.leaves(after.opt_state[1])
-        assert found.dtype == np.int32
-        return found.tolist()
-
-    old = counts[:CLASSES].tolist()
-    assert kept(head.grow(before, new_means(2), num_classes=CLASSES)) == [*old, 52, 52]
-    merged, _ = head.merge(before, [[2, 5]], num_classes=CLASSES)
-    assert kept(merged) == [40, 41, 43, 43, 44, *old[6:]]
-    assert kept(head.drop(before, [0], num_classes=CLASSES)[0]) == old[1:]
-
-
-def test_a_relabelled_batch_has_the_losses_of_the_classes_that_are_left():
-    """CosFace by a float64 loop over the old weights that stay, by their old numbers."""
-    before, gone = trained("curricularface", "sgd"), [3, 8]
-    after, new_labels = head.drop(before, gone, num_classes=CLASSES)
-    assert len(after.params["head"]["weights"]) == CLASSES - 2
-    random = np.random.default_rng(3)
-    embeddings = random.standard_normal((20, toy.DIM)).astype(np.float32)
-    labels = np.concatenate([np.arange(CLASSES), random.integers(0, CLASSES, 7)])
-    objective = objectives.objective("cosface", {"scale": 16.0, "margin": 0.3})
-    losses, _, _ = objective.apply(
-        after.params["head"], {}, embeddings, jnp.asarray(new_labels[labels]), key=None, step=0
-    )
-    weights = np.asarray(before.params["head"]["weights"], np.float64)
-    for loss, embedding, label in zip(losses, embeddings, labels, strict=True):
-        if label in gone:
-            assert loss == 0
-            continue
-        logits = {
-            one: 16 * (unit(weights[one]) @ unit(embedding.astype(np.float64)))
-            for one in range(CLASSES)
-            if one not in gone
-        }
-        logits[label] -= 16 * 0.3
-        expected = np.log(sum(np.exp(each) for each in logits.values())) - logits[label]
-        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+@pytest.mark.parametrize("parallel", WAYS)
+def test_thirty_steps_on_eight_devices_are_those_on_one(parallel):
+    """The loss curve, to 1e-4 of it, whatever the head is split and cut into."""
+    curves = []
+    for devices, way in ((1, "whole"), (8, "whole"), (8, "fused")):
+        network, objective, tx, sgd = parts("cosface", block_size=3 if devices > 1 else None)
+        way_of = (
+            head.fused(tx, sgd, num_classes=CLASSES)
+            if way == "fused"
+            else head.whole(tx, num_classes=CLASSES)
+        )
+        first = toy.fresh(network, objective, tx, CLASSES, slices=devices)
+        body = step.make_body(
+            network, objective, way_of, lambda key, images: normalize(images), key=jax.random.key(1)
+        )
+        inputs = list(batches(30))
+        stepper = step.build_step(
+            body, first, inputs[0], parallel=parallel, devices=jax.devices()[:devices]
+        )
+        current, losses = stepper.enter(first), []
+        for batch in inputs:
+            current, metrics = stepper.run(current, stepper.feed(batch))
+            losses.append(float(metrics["loss"]))
+        curves.append(losses)
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+    np.testing.assert_allclose(curves[2], curves[0], rtol=1e-4)
 
 
-def saved(directory, changed, classes):
-    facts = {**FACTS, "num_classes": classes}
-    manager = checkpoint.open_directory(directory)
-    checkpoint.save(manager, changed, facts)
-    manager.wait_until_finished()
-    return manager, facts
+def test_fused_needs_no_second_array_of_the_classes():
+    """On the device, the step's temporaries are smaller than one array of its class weights."""
+    many, devices = 40_000, jax.devices()[:4]
+    network, objective, tx, sgd = parts("arcface", block_size=500)
+    shapes = jax.eval_shape(lambda: toy.fresh(network, objective, tx, many, slices=4))
+    batch = next(batches(1))
+    temporaries = {}
+    for name, way_of in {
+        "fused": head.fused(tx, sgd, num_classes=many),
+        "whole": head.whole(tx, num_classes=many),
+    }.items():
+        body = step.make_body(
+            network, objective, way_of, lambda key, images: normalize(images), key=jax.random.key(1)
+        )
+        stepper = step.build_step(body, shapes, batch, parallel="shard_map", devices=devices)
+        temporaries[name] = stepper.run.memory_analysis().temp_size_in_bytes
+    one = many // 4 * toy.DIM * 4
+    assert temporaries["fused"] < one
+    assert temporaries["whole"] > one
 
 
-def assert_carried(restored, before, classes, devices, places, kept):
-    """Rows `places` of every restored leaf are rows `kept` of the old; padding is zero again."""
-    old = leaves(before)
-    for path, (leaf, own) in leaves(restored).items():
-        if own:
-            assert len(leaf) == classes + -classes % devices
-            np.testing.assert_array_equal(leaf[places], old[path][0][kept], err_msg=path)
-            assert not leaf[classes:].any()
-        else:
-            np.testing.assert_array_equal(leaf, old[path][0], err_msg=path)
-
-
-def test_a_grown_run_goes_on_from_its_checkpoint(tmp_path):
-    """Restored onto four devices, one step with the new identities: as that step on one device."""
-    before, classes = trained("softmax", "sgd"), CLASSES + 5
-    grown = head.grow(before, new_means(5), num_classes=CLASSES)
-    manager, facts = saved(tmp_path / "c", grown, classes)
-    results = []
-    for devices in (4, 1):
-        shapes, _, stepper = pieces("softmax", "sgd", classes, devices)
-        restored = checkpoint.restore(manager, 3, shapes, facts)
-        kept = np.arange(CLASSES)
-        assert_carried(restored, before, classes, devices, kept, kept)
-        fed = stepper.feed(batch(7, classes))
-        assert (batch(7, classes)["label"] >= CLASSES).any()
-        current, metrics = stepper.run(stepper.enter(restored), fed)
-        results.append((leaves(stepper.leave(current)), float(metrics["loss"])))
-    (four, loss_of_four), (one, loss_of_one) = results
-    assert loss_of_four == pytest.approx(loss_of_one, rel=1e-5)
-    assert four[".step"][0] == 4
-    for path, (leaf, own) in four.items():
-        cut = leaf[:classes] if own else leaf
-        np.testing.assert_allclose(cut, one[path][0], rtol=1e-4, atol=1e-5, err_msg=path)
-
-
-@pytest.mark.parametrize(
-    ("change", "classes", "places", "kept"),
-    [
-        ("merge", 10, [1, 3, 4, 5, 6, 7, 8, 9], [1, 3, 5, 6, 7, 8, 10, 11]),
-        ("drop", 11, list(range(11)), [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]),
-    ],
-)
-def test_a_merged_or_dropped_one_is_padded_again(tmp_path, change, classes, places, kept):
-    before = trained("softmax", "sgd")
-    what = GROUPS if change == "merge" else [0, 6]
-    changed, _ = getattr(head, change)(before, what, num_classes=CLASSES)
-    manager, facts = saved(tmp_path / "c", changed, classes)
-    shapes = jax.tree.map(
-        lambda leaf, own: jax.ShapeDtypeStruct((12, *leaf.shape[1:]), leaf.dtype) if own else leaf,
-        jax.eval_shape(lambda: changed),
-        state.per_class(changed),
-    )
-    target = step.placed_shapes(shapes, jax.devices()[:4])
-    restored = checkpoint.restore(manager, 3, target, facts)
-    assert_carried(restored, before, classes, 4, places, kept)
-
-
-def test_wherever_the_arrays_are_and_whatever_their_type():
-    before = trained("subcenter_arcface", "sgd")
-    assert len(before.params["head"]["weights"].sharding.device_set) == DEVICES
-    host = jax.tree.map(np.asarray, before)
-
-    def low(leaf):
-        return leaf.astype(jnp.bfloat16) if leaf.ndim == 3 else leaf
-
-    means = jax.device_put(new_means(), jax.devices()[2])
-    for function in (
-        lambda state: head.grow(state, means, num_classes=CLASSES),
-        lambda state: head.merge(state, GROUPS, num_classes=CLASSES)[0],
-        lambda state: head.drop(state, [5], num_classes=CLASSES)[0],
-    ):
-        expected = jax.tree.map(np.asarray, function(before))
-        chex.assert_trees_all_equal(jax.tree.map(np.asarray, function(host)), expected)
-        got = function(jax.tree.map(low, before))
-        chex.assert_trees_all_equal_shapes_and_dtypes(got, jax.tree.map(low, expected))
-        weights, exact = got.params["head"]["weights"], expected.params["head"]["weights"]
-        np.testing.assert_allclose(np.float32(weights), exact, atol=0.02 * np.abs(exact).max())
-
-
-def test_nothing_to_do_cuts_the_padding():
-    for loss in ("subcenter_arcface", "softmax"):
-        before = trained(loss, "sgd")
-        grown = head.grow(before, np.zeros((0, toy.DIM), np.float32), num_classes=CLASSES)
-        merged, merged_labels = head.merge(before, [], num_classes=CLASSES)
-        dropped, dropped_labels = head.drop(before, [], num_classes=CLASSES)
-        assert len(grown.params["head"]["weights"]) == CLASSES
-        chex.assert_trees_all_equal(grown, merged, dropped)
-        assert merged_labels.tolist() == dropped_labels.tolist() == list(range(CLASSES))
-
-
-def test_a_loss_without_class_weights_is_left_alone():
-    tx = optimizer.optimizer("sgd", optax.constant_schedule(0.1))
-    before = toy.fresh(toy.network(), objectives.objective("facenet"), tx, CLASSES)
-    for after in (
-        head.grow(before, new_means(), num_classes=CLASSES),
-        head.merge(before, GROUPS, num_classes=CLASSES)[0],
-        head.drop(before, [1], num_classes=CLASSES)[0],
-    ):
-        chex.assert_trees_all_equal(after, before)
-
-
-def test_mean_embeddings():
-    random = np.random.default_rng(1)
-    embeddings = 9 * random.standard_normal((12, toy.DIM)).astype(np.float32)
-    labels = np.array([2, 0, 1, 1, 2, 2, 0, 1, 1, 3, 0, 2])
-    got = head.mean_embeddings(embeddings, labels, count=4)
-    assert got.dtype == jnp.float32
-    for identity in range(4):
-        rows = [unit(embeddings[i].astype(np.float64)) for i in range(12) if labels[i] == identity]
-        np.testing.assert_allclose(got[identity], sum(rows) / len(rows), rtol=1e-5, atol=1e-6)
-    on_device = head.mean_embeddings(jnp.asarray(embeddings), jnp.asarray(labels), count=4)
-    np.testing.assert_array_equal(on_device, got)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda s: head.merge(s, [[1, 13]], num_classes=13), "there is no identity 13: give num"),
-        (lambda s: head.merge(s, [[-1, 2]], num_classes=13), "there is no identity -1"),
-        (lambda s: head.merge(s, [[1, 2], [2, 3]], num_classes=13), "identity 2 is given twice"),
-        (lambda s: head.merge(s, [[5, 5]], num_classes=13), "identity 5 is given twice"),
-        (lambda s: head.merge(s, [[1, 2], []], num_classes=13), r"\[2 0\] identities: give two"),
-        (lambda s: head.merge(s, [[4]], num_classes=13), r"\[1\] identities: give two or more"),
-        (lambda s: head.merge(s, [1, 2], num_classes=13), r"int64 \(\) is no list"),
-        (lambda s: head.merge(s, [[1, 2]], num_classes=17), "num_classes 17 does not fit the 16"),
-        (lambda s: head.merge(opposite(s), [[1, 2]], num_classes=13), "weights of a group cancel"),
-        (lambda s: head.drop(s, [13], num_classes=13), "there is no identity 13"),
-        (lambda s: head.drop(s, [7, 7], num_classes=13), "identity 7 is given twice"),
-        (lambda s: head.drop(s, range(13), num_classes=13), "all 13 identities would be dropped"),
-        (lambda s: head.drop(s, [1.0], num_classes=13), "give whole numbers"),
-        (lambda s: head.drop(s, np.arange(13) > 7, num_classes=13), "give whole numbers"),
-        (lambda s: head.drop(s, [1], num_classes=12), "num_classes 12 does not fit the 16"),
-        (lambda s: head.grow(s, np.ones((2, 5)), num_classes=13), "5 dimensions and .* has 6"),
-        (lambda s: head.grow(s, np.ones(6), num_classes=13), r"\(6,\) are not \[N, D\]"),
-        (lambda s: head.grow(s, np.eye(2, 6) * [[1], [0]], num_classes=13), "length above 0"),
-        (lambda s: head.grow(s, np.full((1, 6), np.nan), num_classes=13), "length above 0"),
-        (lambda s: head.grow(s, np.full((1, 6), np.inf), num_classes=13), "length above 0"),
-        (lambda s: head.grow(s, np.ones((2, 6)), num_classes=0), "num_classes 0 does not fit"),
-        (lambda s: head.grow(s, np.ones((2, 6)), num_classes=10), "give the number in the check"),
-        (lambda s: head.mean_embeddings(np.ones((2, 6)), [0, 2], count=3), "identity 1 has no im"),
-        (lambda s: head.mean_embeddings(np.ones((2, 6)), [0, 3], count=3), "no identity 3"),
-        (lambda s: head.mean_embeddings(np.ones((2, 6)), [-1, 0], count=1), "no identity -1"),
-        (lambda s: head.mean_embeddings(np.ones((2, 6)), [0], count=1), "one label for each"),
-        (lambda s: head.mean_embeddings(np.ones(6), [0] * 6, count=1), "one label for each"),
-    ],
-)
-def test_what_is_wrong_is_said(call, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        call(trained("softmax", "sgd"))
-    assert len(str(caught.value)) < 250
-    assert "\n" not in str(caught.value)
-
-
-def opposite(before):
-    weights = before.params["head"]["weights"]
-    changed = {**before.params["head"], "weights": weights.at[2].set(-weights[1])}
-    return before.replace(params={**before.params, "head": changed})
-
-
-@pytest.mark.slow
-def test_the_example_in_the_docs_runs(tmp_path, monkeypatch):
-    """A run, 20 more people, and the run that goes on from there."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(test_programs.ROOT))
-    text = (pathlib.Path(test_programs.ROOT) / "docs" / "identities.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    small = test_programs.SMALL
-    test_programs.done(test_programs.program("train.py", *small, cwd=tmp_path))
-    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=600)
-    more = ("--workdir=runs/grown", "--config.data.identities=32", "--config.steps=9")
-    said = test_programs.done(test_programs.program("train.py", *small, *more, cwd=tmp_path))
-    assert "of 32 identities" in said
-    assert "going on from step 6 of runs/grown" in said
+def test_a_state_is_split_by_name():
+    network, objective, tx, _ = parts("softmax")
+    first = toy.fresh(network, objective, head.remembering(tx), CLASSES)
+    rows = [leaf for leaf in jax.tree.leaves(state.per_class(first)) if leaf]
+    assert len(rows) == 5  # weights and bias, the momentum of both, when they were last sampled
+    assert not any(jax.tree.leaves(state.split_leaves(first, sharded=False)))

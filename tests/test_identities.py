@@ -1,275 +1,493 @@
-"""What must hold between the losses, and where their bounds are attained."""
+"""Adding, merging and dropping identities, against plain loops over really trained states."""
 
 import functools
-import math
+import itertools
+import pathlib
+import re
+import subprocess
+import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from facejax import losses
-from tests import reference
-from tests.cases import batch, losses_of, on_device
+from facejax import checkpoints, objectives
+from facejax.data.augment import normalize
+from facejax.training import identities as ids
+from facejax.training import optimizer, state, step
+from facejax.training.head import remembering, whole
+from tests import test_programs, toy
+
+CLASSES, ROWS, DEVICES = 13, 16, 4
+FACTS = {"architecture": {"name": "toy"}, "config": {}}
+RUNS = (
+    ("softmax", "sgd"),
+    ("center_loss", "adamw"),
+    ("subcenter_arcface", "sgd"),
+    ("curricularface", "sgd"),
+)
+every_run = pytest.mark.parametrize(("loss", "name"), RUNS)
 
 
-def faces(seed=0, norm=(0.5, 3.0), **shape):
-    return on_device(batch("normface", seed, norm=norm, **shape))
+def batch(number, classes=CLASSES):
+    random = np.random.default_rng(number)
+    return {
+        "image": random.integers(0, 256, (ROWS, toy.SIZE, toy.SIZE, 3), dtype=np.uint8),
+        "label": random.integers(0, classes, ROWS).astype(np.int32),
+    }
 
 
-def same(left, right, inputs=None, *, gradient=True, atol=2e-5):
-    """Equal losses, and equal gradients for embeddings and weights."""
-    e, w, y = faces() if inputs is None else inputs
-    a, b = left(e, w, y), right(e, w, y)
-    np.testing.assert_allclose(a, b, atol=atol * max(1.0, float(jnp.abs(b).max())), rtol=0)
-    assert float(jnp.abs(b).max()) > 0.1
-    if gradient:
-        slopes = [jax.grad(lambda e, w, f=f: f(e, w, y).sum(), (0, 1))(e, w) for f in (left, right)]
-        for a, b in zip(*slopes, strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-4 * float(jnp.abs(b).max()), rtol=0)
+@functools.cache
+def pieces(loss, name, classes=CLASSES, devices=DEVICES):
+    """(the shapes of a state, a fresh one, a compiled step)."""
+    network, objective = toy.network(step.AXIS), objectives.objective(loss)
+    tx = optimizer.optimizer(name, optax.constant_schedule(0.1), weight_decay=1e-3)
+    fresh = toy.fresh(network, objective, tx, classes, slices=devices)
+    body = step.make_body(
+        network,
+        objective,
+        whole(tx, num_classes=classes),
+        lambda key, images: normalize(images),
+        key=jax.random.key(1),
+    )
+    chosen = jax.devices()[:devices]
+    with jax.numpy_dtype_promotion("standard"):  # optax's AdamW asks for it
+        stepper = step.build_step(body, fresh, batch(0), parallel="pmap", devices=chosen)
+    return step.placed_shapes(fresh, chosen), fresh, stepper
 
 
-def partial(name, **keywords):
-    return functools.partial(getattr(losses, name), **keywords)
+@functools.cache
+def trained(loss, name):
+    """After three steps on four devices, as it lies there: 13 identities and 3 rows of padding."""
+    _, fresh, stepper = pieces(loss, name)
+    current = stepper.enter(jax.tree.map(jnp.copy, fresh))
+    for number in range(3):
+        current, _ = stepper.run(current, stepper.feed(batch(number)))
+    return stepper.leave(current)
 
 
-NORMFACE = partial("normface", scale=16.0)
-ZERO = jnp.zeros(11)
-NO_MARGIN = {
-    "cosface": partial("cosface", scale=16.0, margin=0.0),
-    "arcface": partial("arcface", scale=16.0, margin=0.0),
-    "combined_margin": partial("combined_margin", scale=16.0, m1=1.0, m2=0.0, m3=0.0),
-    "mv_softmax am": partial("mv_softmax", scale=16.0, margin=0.0, base="am", hardness=0.0),
-    "mv_softmax arc": partial("mv_softmax", scale=16.0, margin=0.0, hardness=0.0),
-    "magface": partial("magface", scale=16.0, l_m=0.0, u_m=0.0, lambda_g=0.0),
-    "elasticface arc": losses_of(losses.elasticface, ZERO, scale=16.0),
-    "elasticface cos": losses_of(losses.elasticface, ZERO, scale=16.0, base="cos"),
-    "sphereface_r": partial("sphereface_r", scale=16.0, margin=1.0),
-    "adacos": losses_of(losses.adacos, jnp.float32(16.0), update=False),
-}
+def leaves(tree):
+    """{path: (array on the host, whether it has a row a class)}."""
+    own = jax.tree.leaves(state.per_class(tree))
+    named = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): (np.asarray(leaf), rows)
+        for (path, leaf), rows in zip(named, own, strict=True)
+    }
 
 
-@pytest.mark.parametrize("name", NO_MARGIN)
-def test_without_a_margin_it_is_normface(name):
-    same(NO_MARGIN[name], NORMFACE)
+def compare(before, after, classes, rows_of):
+    """Every leaf of `after` is `rows_of(path, cut leaf)`: ({row: same to the bit}, {row: near})."""
+    chex.assert_trees_all_equal_structs(before, after)
+    found = leaves(after)
+    seen = set()
+    for path, (old, own) in leaves(before).items():
+        new = found[path][0]
+        assert new.dtype == old.dtype, path
+        if not own:
+            np.testing.assert_array_equal(new, old, err_msg=path)
+            continue
+        same, near = rows_of(path, old[:CLASSES].astype(np.float64))
+        assert new.shape == (classes, *old.shape[1:]), path
+        assert sorted([*same, *near]) == list(range(classes)), "the test names every row"
+        for row, source in same.items():
+            np.testing.assert_array_equal(new[row], old[source], err_msg=f"{path} {row}")
+        for row, expected in near.items():
+            np.testing.assert_allclose(
+                new[row], expected, rtol=1e-5, atol=1e-6, err_msg=f"{path} {row}"
+            )
+        seen.add(path)
+    momentum = [leaves(before)[path][0] for path in seen if "weights" in path and "opt_" in path]
+    assert momentum, "the momentum of the class weights is among them"
+    assert all(leaf[:CLASSES].any(axis=-1).all() for leaf in momentum), "else nothing is tested"
+    return seen
 
 
-def test_adaface_without_a_margin_is_normface_away_from_the_poles():
-    """Its clips of the cosine belong to it."""
-    e, w, y = faces(1, pull=False)
-    start = losses.AdaFaceStatistics()
-    same(losses_of(losses.adaface, start, scale=16.0, margin=0.0), NORMFACE, (e, w, y))
+def unit(vector):
+    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
 
 
-def test_adaface_of_an_average_norm_is_cosface():
-    e, w, y = faces(2, norm=(2.0, 2.0), pull=False)
-    start = losses.AdaFaceStatistics(jnp.float32(2.0), jnp.float32(1.0))
-    adaface = losses_of(losses.adaface, start, margin=0.4, update=False)
-    same(adaface, partial("cosface", margin=0.4), (e, w, y))
+def new_means(count=3):
+    return 0.7 * unit(np.random.default_rng(5).standard_normal((count, toy.DIM))).astype(np.float32)
 
 
-@pytest.mark.parametrize(("norm", "angular", "additive"), [(90.0, -0.4, 0.8), (1e-2, 0.4, 0.0)])
-def test_adaface_high_norms_get_the_additive_margin_low_ones_the_angular(norm, angular, additive):
-    e, w, y = faces(2, norm=(norm, norm), pull=False)
-    start = losses.AdaFaceStatistics(jnp.float32(20.0), jnp.float32(0.1))
-    adaface = losses_of(losses.adaface, start, margin=0.4, update=False)
-    combined = partial("combined_margin", m2=angular, m3=additive)
-    kept = (jnp.arccos(_own_cosine(e, w, y)) + angular > 0.05) & (y >= 0)
-    np.testing.assert_allclose(adaface(e, w, y)[kept], combined(e, w, y)[kept], atol=1e-4)
-    assert kept.sum() > 6
+@every_run
+def test_new_identities_point_along_their_means(loss, name):
+    before, means = trained(loss, name), new_means()
+    after = ids.grow(before, means, num_classes=CLASSES)
+
+    weights = np.asarray(after.params["head"]["weights"], np.float64)[CLASSES:]
+
+    def rows_of(path, old):
+        if ".nu" in path or (old.ndim == 1 and ".opt_state" not in path):
+            rows = [sum(old) / CLASSES] * 3
+        elif ".opt_state" in path:
+            rows = [np.zeros_like(old[0])] * 3
+        else:
+            vectors = old.reshape(-1, toy.DIM)
+            length = sum(np.linalg.norm(vector) for vector in vectors) / len(vectors)
+            rows = [length * unit(mean) for mean in means.astype(np.float64)]
+            if old.ndim == 3:
+                compare_centers(length)
+                rows = [[row, *new[1:]] for row, new in zip(rows, weights, strict=True)]
+        near = {CLASSES + place: row for place, row in enumerate(rows)}
+        return {row: row for row in range(CLASSES)}, near
+
+    def compare_centers(length):
+        np.testing.assert_allclose(np.linalg.norm(weights, axis=-1), length, rtol=1e-5)
+        cosines = np.sum(unit(weights) * unit(means)[:, None], axis=-1)
+        assert (cosines > np.cos(0.011)).all()
+        for new in weights:
+            for one, other in itertools.combinations(new, 2):
+                assert np.abs(one - other).max() > 1e-3 * length
+
+    seen = compare(before, after, CLASSES + 3, rows_of)
+    chex.assert_trees_all_equal(after, ids.grow(before, means, num_classes=CLASSES))
+    if loss == "center_loss":
+        assert {path.split("'")[-2] for path in seen} == {"weights", "bias", "centers"}
+        assert sum(".nu" in path for path in seen) == 2
+    first = weights.reshape(3, -1, toy.DIM)[:, 0]
+    np.testing.assert_allclose(np.sum(unit(first) * unit(means), axis=1), 1, rtol=1e-6)
 
 
-def _own_cosine(e, w, y):
-    unit = [v / jnp.linalg.norm(v, axis=1, keepdims=True) for v in (e, w)]
-    return jnp.sum(unit[0] * unit[1][y], axis=1)
+def test_a_new_identitys_sub_centres_do_not_tie():
+    """With equal ones each would get the same third of every gradient, at every step."""
+    after = ids.grow(trained("subcenter_arcface", "sgd"), new_means(), num_classes=CLASSES)
+    embeddings = jax.random.normal(jax.random.key(2), (64, toy.DIM))
+    labels = jnp.full(64, CLASSES + 1)
+
+    def loss(params):
+        return jnp.sum(objective.apply(params, {}, embeddings, labels, key=None, step=0)[0])
+
+    objective = objectives.objective("subcenter_arcface")
+    gradients = np.asarray(jax.grad(loss)(after.params["head"])["weights"][CLASSES + 1])
+    for one, other in itertools.combinations(gradients, 2):
+        assert np.abs(one - other).max() > 0.1 * np.abs(gradients).max()
 
 
-def test_adaface_clips_every_cosine():
-    """On the class weight and opposite it: the angle stops at arccos(1 - 1e-3), with no slope."""
-    w = jnp.eye(3)
-    e = jnp.stack([w[0], -w[0]])
-    y = jnp.array([0, 0])
-    start = losses.AdaFaceStatistics()
-    adaface = losses_of(losses.adaface, start, scale=1.0, margin=0.0, update=False)
-    expected = [reference.log_sum_exp([0.999 * s, 0, 0]) - 0.999 * s for s in (1, -1)]
-    np.testing.assert_allclose(adaface(e, w, y), expected, rtol=1e-6)
-    closer = adaface(e + 0.01, w, y)  # still inside the clip for the target
-    others = [reference.cosine(np.asarray(row) + 0.01, np.asarray(w[1])) for row in e]
-    expected = [
-        reference.log_sum_exp([0.999 * s, c, c]) - 0.999 * s
-        for s, c in zip((1, -1), others, strict=True)
-    ]
-    np.testing.assert_allclose(closer, expected, rtol=1e-5)
+GROUPS = [[9, 2], [4, 12, 0]]
+# 0 and 4 and 12 are the first, 2 and 9 another: 0 1 2 3 5 6 7 8 10 11 stay.
+MERGED = [0, 1, 2, 3, 0, 4, 5, 6, 7, 2, 8, 9, 0]
 
 
-def test_combined_is_arcface_and_cosface():
-    for margin in (0.0, 0.5):
-        arc = partial("combined_margin", m1=1.0, m2=margin, m3=0.0)
-        same(arc, partial("arcface", margin=margin, beyond_pi="plain"))
-    same(partial("combined_margin", m1=1.0, m2=0.0, m3=0.35), losses.cosface)
-    for rule in ("linear", "easy", "saturate"):
-        keywords = {"m2": 0.5, "m3": 0.0, "beyond_pi": rule}
-        same(partial("combined_margin", **keywords), partial("arcface", beyond_pi=rule))
+@every_run
+def test_a_merged_identity_is_the_mean_of_its_group(loss, name):
+    before = trained(loss, name)
+    after, new_labels = ids.merge(before, GROUPS, num_classes=CLASSES)
+    assert new_labels.dtype == np.int32
+    assert new_labels.tolist() == MERGED
+    weights = np.asarray(before.params["head"]["weights"], np.float64)[:CLASSES]
+
+    def matched(one, low):
+        """The order in which one's sub-centres are most like low's, by trying all."""
+        if weights.ndim == 2:
+            return slice(None)
+        a, b = unit(weights[low]), unit(weights[one])
+        orders = itertools.permutations(range(len(a)))
+        return list(max(orders, key=lambda order: np.sum(a * b[list(order)])))
+
+    def rows_of(path, old):
+        near = {}
+        for group in GROUPS:
+            low = min(group)
+            rows = [old[one][matched(one, low)] if old.ndim == 3 else old[one] for one in group]
+            mean = sum(rows) / len(rows)
+            if path.startswith(".params") and old.ndim > 1:
+                direction = unit(sum(unit(row) for row in rows))
+                mean = direction * sum(np.linalg.norm(row, axis=-1, keepdims=True) for row in rows)
+                mean /= len(rows)
+            near[MERGED[low]] = mean
+        return {MERGED[one]: one for one in (1, 3, 5, 6, 7, 8, 10, 11)}, near
+
+    compare(before, after, 10, rows_of)
+    if weights.ndim == 3:
+        orders = [matched(one, min(group)) for group in GROUPS for one in group]
+        assert any(order != [0, 1, 2] for order in orders), "else the matching is not tested"
 
 
-@pytest.mark.parametrize("adaptive", [True, False])
-def test_mv_softmax_without_hardness_is_its_base(adaptive):
-    mv = partial("mv_softmax", hardness=0.0, adaptive=adaptive)
-    same(mv, partial("arcface", scale=32.0, beyond_pi="plain"))
-    mv = partial("mv_softmax", hardness=0.0, adaptive=adaptive, base="am", margin=0.35)
-    same(mv, partial("cosface", scale=32.0))
+def test_merging_an_identity_with_its_copy_changes_nothing_else():
+    """The copy has its sub-centres in another order, by a turn that is not its own inverse."""
+    before = trained("subcenter_arcface", "sgd")
+
+    def copy(leaf, own):
+        return leaf.at[11].set(jnp.roll(leaf[5], 1, axis=0)) if own else leaf
+
+    doubled = jax.tree.map(copy, before, state.per_class(before))
+    after, _ = ids.merge(doubled, [[5, 11]], num_classes=CLASSES)
+    expected, _ = ids.drop(before, [11], num_classes=CLASSES)
+    chex.assert_trees_all_close(after, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("rule", ["plain", "linear", "easy", "saturate"])
-def test_one_subcenter_is_arcface(rule):
-    arcface = partial("arcface", beyond_pi=rule)
-    subcenter = partial("subcenter_arcface", beyond_pi=rule)
-    same(lambda e, w, y: subcenter(e, w[:, None], y), arcface)
+@every_run
+def test_dropped_identities_leave_the_others_alone(loss, name):
+    before = trained(loss, name)
+    after, new_labels = ids.drop(before, [12, 0, 6], num_classes=CLASSES)
+    assert new_labels.dtype == np.int32
+    assert new_labels.tolist() == [-1, 0, 1, 2, 3, 4, -1, 5, 6, 7, 8, 9, -1]
+    kept = [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+    compare(before, after, 10, lambda path, old: (dict(enumerate(kept)), {}))
 
 
-def test_only_the_nearest_subcenter_learns():
-    e, w, y = on_device(batch("subcenter", 1))
-    kept = y >= 0
-    slope = jax.grad(lambda w: losses.subcenter_arcface(e, w, y)[:1].sum())(w)
-    unit = [v / jnp.linalg.norm(v, axis=-1, keepdims=True) for v in (e, w)]
-    nearest = jnp.argmax(jnp.einsum("d,ckd->ck", unit[0][0], unit[1]), axis=1)
-    moved = jnp.abs(slope).max(axis=-1) > 0
-    assert kept[0]
-    assert (moved.sum(axis=1) <= 1).all()
-    assert moved[y[0], nearest[y[0]]]
+def test_counts_of_lazy_decay_go_along():
+    """A new identity owes nothing, a merged one the mean, one that stays what it did."""
+    before, counts = trained("softmax", "sgd"), np.arange(40, 40 + ROWS, dtype=np.int32)
+    memory = remembering(optax.identity()).init(before.params)
+    memory = jax.tree.map(lambda _: jnp.asarray(counts), memory)
+    before = before.replace(opt_state=(before.opt_state, memory))
+
+    def kept(after):
+        (found,) = jax.tree.leaves(after.opt_state[1])
+        assert found.dtype == np.int32
+        return found.tolist()
+
+    old = counts[:CLASSES].tolist()
+    assert kept(ids.grow(before, new_means(2), num_classes=CLASSES)) == [*old, 52, 52]
+    merged, _ = ids.merge(before, [[2, 5]], num_classes=CLASSES)
+    assert kept(merged) == [40, 41, 43, 43, 44, *old[6:]]
+    assert kept(ids.drop(before, [0], num_classes=CLASSES)[0]) == old[1:]
 
 
-def test_a_huge_blend_is_the_softmax_without_margin():
-    def modified_softmax(e, w, y):
-        return losses.softmax(e, w / jnp.linalg.norm(w, axis=1, keepdims=True), y)
-
-    same(partial("sphereface", blend=1e8), modified_softmax)
-    same(partial("sphereface", margin=1, blend=0.0), modified_softmax)
-    same(partial("l_softmax", blend=1e8), losses.softmax)
-    same(partial("l_softmax", margin=1), losses.softmax)
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.5])
-def test_curricularface_without_a_hard_negative_is_arcface(rate):
-    """Rows within 15 degrees of their class, classes at right angles: T = cos(45) > every cos_j."""
-    w = 2 * jnp.eye(6)
-    noise = 0.05 * jax.random.normal(jax.random.key(0), (6, 6))
-    curricular = losses_of(losses.curricularface, jnp.float32(0.7), rate=rate, scale=4.0)
-    same(curricular, partial("arcface", scale=4.0), (w + noise, w, jnp.arange(6)))
-
-
-def test_elasticface_without_spread_is_its_base():
-    margins = losses.elastic_margins(jax.random.key(0), 11, mean=0.5, sigma=0.0)
-    np.testing.assert_array_equal(margins, np.full(11, 0.5, np.float32))
-    for sort in (False, True):
-        elastic = losses_of(losses.elasticface, margins, sort=sort)
-        same(elastic, partial("arcface", beyond_pi="plain"))
-        elastic = losses_of(losses.elasticface, margins, sort=sort, base="cos")
-        same(elastic, partial("cosface", margin=0.5))
+def test_a_relabelled_batch_has_the_losses_of_the_classes_that_are_left():
+    """CosFace by a float64 loop over the old weights that stay, by their old numbers."""
+    before, gone = trained("curricularface", "sgd"), [3, 8]
+    after, new_labels = ids.drop(before, gone, num_classes=CLASSES)
+    assert len(after.params["head"]["weights"]) == CLASSES - 2
+    random = np.random.default_rng(3)
+    embeddings = random.standard_normal((20, toy.DIM)).astype(np.float32)
+    labels = np.concatenate([np.arange(CLASSES), random.integers(0, CLASSES, 7)])
+    objective = objectives.objective("cosface", {"scale": 16.0, "margin": 0.3})
+    losses, _, _ = objective.apply(
+        after.params["head"], {}, embeddings, jnp.asarray(new_labels[labels]), key=None, step=0
+    )
+    weights = np.asarray(before.params["head"]["weights"], np.float64)
+    for loss, embedding, label in zip(losses, embeddings, labels, strict=True):
+        if label in gone:
+            assert loss == 0
+            continue
+        logits = {
+            one: 16 * (unit(weights[one]) @ unit(embedding.astype(np.float64)))
+            for one in range(CLASSES)
+            if one not in gone
+        }
+        logits[label] -= 16 * 0.3
+        expected = np.log(sum(np.exp(each) for each in logits.values())) - logits[label]
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_elastic_margins_are_normal():
-    margins = losses.elastic_margins(jax.random.key(1), 20_000, mean=0.35, sigma=0.02)
-    np.testing.assert_allclose(margins.mean(), 0.35, atol=1e-3)
-    np.testing.assert_allclose(margins.std(), 0.02, rtol=0.03)
-    np.testing.assert_allclose(jnp.mean(jnp.abs(margins - 0.35) < 0.02), 0.683, atol=0.02)
+def saved(directory, changed, classes):
+    facts = {**FACTS, "num_classes": classes}
+    manager = checkpoints.open_directory(directory)
+    checkpoints.save(manager, int(changed.step), changed, facts)
+    manager.wait_until_finished()
+    return manager, facts
 
 
-@pytest.mark.parametrize("norm", [5.0, 120.0])
-def test_magface_outside_its_norms_is_arcface_with_a_fixed_margin(norm):
-    inputs = faces(3, norm=(norm, norm))
-    margin, clipped = (0.45, 10.0) if norm < 10 else (0.8, 110.0)
-    arcface = partial("arcface", margin=margin)
-
-    def expected(e, w, y):
-        penalty = 35.0 * (1 / clipped + clipped / 110.0**2)
-        return arcface(e, w, y) + jnp.where(y >= 0, penalty, 0)
-
-    same(losses.magface, expected, inputs)
-    radial = _radial(losses.magface, *inputs)
-    np.testing.assert_allclose(radial, 0, atol=1e-4)
+def assert_carried(restored, before, classes, devices, places, kept):
+    """Rows `places` of every restored leaf are rows `kept` of the old; padding is zero again."""
+    old = leaves(before)
+    for path, (leaf, own) in leaves(restored).items():
+        if own:
+            assert len(leaf) == classes + -classes % devices
+            np.testing.assert_array_equal(leaf[places], old[path][0][kept], err_msg=path)
+            assert not leaf[classes:].any()
+        else:
+            np.testing.assert_array_equal(leaf, old[path][0], err_msg=path)
 
 
-def test_magface_within_its_norms_pulls_on_them():
-    """d/d|x| of the margin and of the penalty, both."""
-    e, w, y = faces(4, norm=(20.0, 90.0))
-    only_penalty = partial("magface", l_m=0.5, u_m=0.5)
-    real = y >= 0
-    length = jnp.linalg.norm(e, axis=1)
-    expected = 35.0 * (-1 / length**2 + 1 / 110.0**2) * length
-    np.testing.assert_allclose(_radial(only_penalty, e, w, y)[real], expected[real], rtol=1e-3)
-    through_margin = _radial(partial("magface", lambda_g=0.0), e, w, y)[real]
-    assert (through_margin >= -1e-4).all()
-    assert (through_margin > 0.1).any(), "a longer embedding has the larger margin"
+def test_a_grown_run_goes_on_from_its_checkpoint(tmp_path):
+    """Restored onto four devices, one step with the new identities: as that step on one device."""
+    before, classes = trained("softmax", "sgd"), CLASSES + 5
+    grown = ids.grow(before, new_means(5), num_classes=CLASSES)
+    manager, facts = saved(tmp_path / "c", grown, classes)
+    results = []
+    for devices in (4, 1):
+        shapes, _, stepper = pieces("softmax", "sgd", classes, devices)
+        restored = checkpoints.restore(manager, 3, shapes, facts, per_class=state.per_class(shapes))
+        kept = np.arange(CLASSES)
+        assert_carried(restored, before, classes, devices, kept, kept)
+        fed = stepper.feed(batch(7, classes))
+        assert (batch(7, classes)["label"] >= CLASSES).any()
+        current, metrics = stepper.run(stepper.enter(restored), fed)
+        results.append((leaves(stepper.leave(current)), float(metrics["loss"])))
+    (four, loss_of_four), (one, loss_of_one) = results
+    assert loss_of_four == pytest.approx(loss_of_one, rel=1e-5)
+    assert four[".step"][0] == 4
+    for path, (leaf, own) in four.items():
+        cut = leaf[:classes] if own else leaf
+        np.testing.assert_allclose(cut, one[path][0], rtol=1e-4, atol=1e-5, err_msg=path)
 
 
-def _radial(function, e, w, y):
-    slope = jax.grad(lambda e: function(e, w, y).sum())(e)
-    return jnp.sum(slope * e, axis=1)
+@pytest.mark.parametrize(
+    ("change", "classes", "places", "kept"),
+    [
+        ("merge", 10, [1, 3, 4, 5, 6, 7, 8, 9], [1, 3, 5, 6, 7, 8, 10, 11]),
+        ("drop", 11, list(range(11)), [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]),
+    ],
+)
+def test_a_merged_or_dropped_one_is_padded_again(tmp_path, change, classes, places, kept):
+    before = trained("softmax", "sgd")
+    what = GROUPS if change == "merge" else [0, 6]
+    changed, _ = getattr(ids, change)(before, what, num_classes=CLASSES)
+    manager, facts = saved(tmp_path / "c", changed, classes)
+    shapes = jax.tree.map(
+        lambda leaf, own: jax.ShapeDtypeStruct((12, *leaf.shape[1:]), leaf.dtype) if own else leaf,
+        jax.eval_shape(lambda: changed),
+        state.per_class(changed),
+    )
+    target = step.placed_shapes(shapes, jax.devices()[:4])
+    restored = checkpoints.restore(manager, 3, target, facts, per_class=state.per_class(target))
+    assert_carried(restored, before, classes, 4, places, kept)
 
 
-def test_losses_on_unit_vectors_have_no_radial_gradient():
-    for name in ("normface", "cosface", "arcface", "li_arcface", "sphereface_r", "circle", "sface"):
-        radial = _radial(getattr(losses, name), *faces(5))
-        np.testing.assert_allclose(radial, 0, atol=1e-3, err_msg=name)
+def test_wherever_the_arrays_are_and_whatever_their_type():
+    before = trained("subcenter_arcface", "sgd")
+    assert len(before.params["head"]["weights"].sharding.device_set) == DEVICES
+    host = jax.tree.map(np.asarray, before)
+
+    def low(leaf):
+        return leaf.astype(jnp.bfloat16) if leaf.ndim == 3 else leaf
+
+    means = jax.device_put(new_means(), jax.devices()[2])
+    for function in (
+        lambda state: ids.grow(state, means, num_classes=CLASSES),
+        lambda state: ids.merge(state, GROUPS, num_classes=CLASSES)[0],
+        lambda state: ids.drop(state, [5], num_classes=CLASSES)[0],
+    ):
+        expected = jax.tree.map(np.asarray, function(before))
+        chex.assert_trees_all_equal(jax.tree.map(np.asarray, function(host)), expected)
+        got = function(jax.tree.map(low, before))
+        chex.assert_trees_all_equal_shapes_and_dtypes(got, jax.tree.map(low, expected))
+        weights, exact = got.params["head"]["weights"], expected.params["head"]["weights"]
+        np.testing.assert_allclose(np.float32(weights), exact, atol=0.02 * np.abs(exact).max())
 
 
-def test_p2sgrad_has_its_rule_as_gradient():
-    e, w, y = faces(6)
-    w = w / jnp.linalg.norm(w, axis=1, keepdims=True)
-    unit = e / jnp.linalg.norm(e, axis=1, keepdims=True)
-    cosines = unit @ w.T
-    rule = jnp.where((y >= 0)[:, None], cosines - jax.nn.one_hot(y, len(w)), 0)
-    tangent = rule.T @ unit
-    tangent -= jnp.sum(tangent * w, axis=1, keepdims=True) * w
-    slope = jax.grad(lambda w: losses.p2sgrad(e, w, y).sum())(w)
-    np.testing.assert_allclose(slope, tangent, atol=1e-5)
+def test_nothing_to_do_cuts_the_padding():
+    for loss in ("subcenter_arcface", "softmax"):
+        before = trained(loss, "sgd")
+        grown = ids.grow(before, np.zeros((0, toy.DIM), np.float32), num_classes=CLASSES)
+        merged, merged_labels = ids.merge(before, [], num_classes=CLASSES)
+        dropped, dropped_labels = ids.drop(before, [], num_classes=CLASSES)
+        assert len(grown.params["head"]["weights"]) == CLASSES
+        chex.assert_trees_all_equal(grown, merged, dropped)
+        assert merged_labels.tolist() == dropped_labels.tolist() == list(range(CLASSES))
 
 
-def simplex(classes):
-    """classes unit vectors, each two with cosine -1 / (classes - 1)."""
-    centered = np.eye(classes) - 1 / classes
-    return centered / np.linalg.norm(centered, axis=1, keepdims=True)
+def test_a_loss_without_class_weights_is_left_alone():
+    tx = optimizer.optimizer("sgd", optax.constant_schedule(0.1))
+    before = toy.fresh(toy.network(), objectives.objective("facenet"), tx, CLASSES)
+    for after in (
+        ids.grow(before, new_means(), num_classes=CLASSES),
+        ids.merge(before, GROUPS, num_classes=CLASSES)[0],
+        ids.drop(before, [1], num_classes=CLASSES)[0],
+    ):
+        chex.assert_trees_all_equal(after, before)
 
 
-@pytest.mark.parametrize(("classes", "scale"), [(2, 1.0), (3, 4.0), (10, 1.0), (10, 7.0)])
-def test_the_softmax_bound_is_attained_by_a_simplex_and_by_nothing_better(classes, scale):
-    vertices = jnp.asarray(simplex(classes), jnp.float32)
-    y = jnp.arange(classes)
-    bound = losses.softmax_lower_bound(classes, scale)
-    np.testing.assert_allclose(bound, reference.softmax_lower_bound(classes, scale), rtol=1e-6)
-    at = losses.normface(vertices, vertices, y, scale=scale)
-    np.testing.assert_allclose(at, jnp.full(classes, bound), rtol=1e-5)
-    raw = math.sqrt(scale) * vertices
-    np.testing.assert_allclose(losses.softmax(raw, raw, y), at, rtol=1e-5)
-    e, w = (jax.random.normal(jax.random.key(k), (classes, classes)) for k in (0, 1))
-    for mix in (0.0, 0.01, 0.3):
-        near = (1 - mix) * vertices + mix * e, (1 - mix) * vertices + mix * w
-        assert losses.normface(*near, y, scale=scale).mean() >= bound - 1e-6
-    if (classes, scale) == (10, 1.0):
-        np.testing.assert_allclose(bound, 1.377, atol=5e-4)
+def test_mean_embeddings():
+    random = np.random.default_rng(1)
+    embeddings = 9 * random.standard_normal((12, toy.DIM)).astype(np.float32)
+    labels = np.array([2, 0, 1, 1, 2, 2, 0, 1, 1, 3, 0, 2])
+    got = ids.mean_embeddings(embeddings, labels, count=4)
+    assert got.dtype == jnp.float32
+    for identity in range(4):
+        rows = [unit(embeddings[i].astype(np.float64)) for i in range(12) if labels[i] == identity]
+        np.testing.assert_allclose(got[identity], sum(rows) / len(rows), rtol=1e-5, atol=1e-6)
+    on_device = ids.mean_embeddings(jnp.asarray(embeddings), jnp.asarray(labels), count=4)
+    np.testing.assert_array_equal(on_device, got)
 
 
-@pytest.mark.parametrize(("classes", "probability"), [(2, 0.9), (10, 0.5), (1000, 0.99)])
-def test_the_minimal_scale_reaches_its_probability_at_a_simplex(classes, probability):
-    scale = losses.minimal_scale(classes, probability)
-    expected = reference.minimal_scale(classes, probability)
-    np.testing.assert_allclose(scale, expected, rtol=1e-5)
-    reached = jnp.exp(-losses.softmax_lower_bound(classes, scale))
-    np.testing.assert_allclose(reached, probability, rtol=1e-5)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda s: ids.merge(s, [[1, 13]], num_classes=13),
+            "there is no identity 13: give num",
+        ),
+        (lambda s: ids.merge(s, [[-1, 2]], num_classes=13), "there is no identity -1"),
+        (
+            lambda s: ids.merge(s, [[1, 2], [2, 3]], num_classes=13),
+            "identity 2 is given twice",
+        ),
+        (lambda s: ids.merge(s, [[5, 5]], num_classes=13), "identity 5 is given twice"),
+        (
+            lambda s: ids.merge(s, [[1, 2], []], num_classes=13),
+            r"\[2 0\] identities: give two",
+        ),
+        (
+            lambda s: ids.merge(s, [[4]], num_classes=13),
+            r"\[1\] identities: give two or more",
+        ),
+        (lambda s: ids.merge(s, [1, 2], num_classes=13), r"int64 \(\) is no list"),
+        (
+            lambda s: ids.merge(s, [[1, 2]], num_classes=17),
+            "num_classes 17 does not fit the 16",
+        ),
+        (
+            lambda s: ids.merge(opposite(s), [[1, 2]], num_classes=13),
+            "weights of a group cancel",
+        ),
+        (lambda s: ids.drop(s, [13], num_classes=13), "there is no identity 13"),
+        (lambda s: ids.drop(s, [7, 7], num_classes=13), "identity 7 is given twice"),
+        (
+            lambda s: ids.drop(s, range(13), num_classes=13),
+            "all 13 identities would be dropped",
+        ),
+        (lambda s: ids.drop(s, [1.0], num_classes=13), "give whole numbers"),
+        (lambda s: ids.drop(s, np.arange(13) > 7, num_classes=13), "give whole numbers"),
+        (lambda s: ids.drop(s, [1], num_classes=12), "num_classes 12 does not fit the 16"),
+        (
+            lambda s: ids.grow(s, np.ones((2, 5)), num_classes=13),
+            "5 dimensions and .* has 6",
+        ),
+        (lambda s: ids.grow(s, np.ones(6), num_classes=13), r"\(6,\) are not \[N, D\]"),
+        (lambda s: ids.grow(s, np.eye(2, 6) * [[1], [0]], num_classes=13), "length above 0"),
+        (lambda s: ids.grow(s, np.full((1, 6), np.nan), num_classes=13), "length above 0"),
+        (lambda s: ids.grow(s, np.full((1, 6), np.inf), num_classes=13), "length above 0"),
+        (
+            lambda s: ids.grow(s, np.ones((2, 6)), num_classes=0),
+            "num_classes 0 does not fit",
+        ),
+        (
+            lambda s: ids.grow(s, np.ones((2, 6)), num_classes=10),
+            "give the number in the check",
+        ),
+        (
+            lambda s: ids.mean_embeddings(np.ones((2, 6)), [0, 2], count=3),
+            "identity 1 has no im",
+        ),
+        (lambda s: ids.mean_embeddings(np.ones((2, 6)), [0, 3], count=3), "no identity 3"),
+        (lambda s: ids.mean_embeddings(np.ones((2, 6)), [-1, 0], count=1), "no identity -1"),
+        (lambda s: ids.mean_embeddings(np.ones((2, 6)), [0], count=1), "one label for each"),
+        (lambda s: ids.mean_embeddings(np.ones(6), [0] * 6, count=1), "one label for each"),
+    ],
+)
+def test_what_is_wrong_is_said(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call(trained("softmax", "sgd"))
+    assert len(str(caught.value)) < 250
+    assert "\n" not in str(caught.value)
 
 
-def test_annealed_blend():
-    np.testing.assert_allclose(losses.annealed_blend(1), 892.857, rtol=1e-6)
-    blends = jax.jit(jax.vmap(losses.annealed_blend))(jnp.arange(1, 2000))
-    expected = [reference.annealed_blend(step) for step in range(1, 2000)]
-    np.testing.assert_allclose(blends, expected, rtol=1e-5)
-    assert blends[1657] > 5.0, "step 1658"
-    assert blends[1658] == 5.0, "step 1659"
-    mnist = {"base": 1000.0, "gamma": 2.5e-5, "power": 35.0, "minimum": 0.0}
-    for step in (1, 400, 20_000):
-        np.testing.assert_allclose(
-            losses.annealed_blend(step, **mnist),
-            reference.annealed_blend(step, **mnist),
-            rtol=1e-4,
-        )
+def opposite(before):
+    weights = before.params["head"]["weights"]
+    changed = {**before.params["head"], "weights": weights.at[2].set(-weights[1])}
+    return before.replace(params={**before.params, "head": changed})
+
+
+@pytest.mark.slow
+def test_the_example_in_the_docs_runs(tmp_path, monkeypatch):
+    """A run, 20 more people, and the run that goes on from there."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(test_programs.ROOT))
+    text = (pathlib.Path(test_programs.ROOT) / "docs" / "identities.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    small = test_programs.SMALL
+    test_programs.done(test_programs.program("train.py", *small, cwd=tmp_path))
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=600)
+    more = ("--workdir=runs/grown", "--config.data.identities=32", "--config.steps=9")
+    said = test_programs.done(test_programs.program("train.py", *small, *more, cwd=tmp_path))
+    assert "of 32 identities" in said
+    assert "going on from step 6 of runs/grown" in said

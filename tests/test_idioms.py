@@ -10,7 +10,7 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = ("facejax", "configs", "benchmarks", "tests")
+FOLDERS = ("facejax", "configs", "benchmarks", "docs", "tests")
 SOURCES = [
     *sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")),
     ROOT / "train.py",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facejax.errors import UserError
-from facejax.evaluation import read_pairs, resolve_images, synthetic_pairs
+from facejax.evaluation import draw_pairs, read_pairs, resolve_images
 
 DEV_TEST = "2\nAnn_A\t1\t2\nBob\t3\t14\nAnn_A\t1\tBob\t3\nCat\t2\tBob\t14\n"
 TABLE = "a/1.png,a/2.png,1\nb/1.png,b/2.png,1\na/1.png,b/1.png,0\n\na/2.png,b/2.png,0\n"
@@ -128,9 +128,9 @@ def test_reads_the_real_pairs(real_faces):
     assert np.bincount(pairs.folds, weights=pairs.same).tolist() == [50] * 10
 
 
-def test_synthetic_pairs_are_balanced_unique_and_right():
+def test_drawn_pairs_are_balanced_unique_and_right():
     labels = np.random.default_rng(0).permutation(np.arange(300) // 6)
-    got = synthetic_pairs(labels, pairs=601, seed=1)
+    got = draw_pairs(labels, pairs=601, seed=1)
     assert got.indices.shape == (601, 2)
     assert got.same.sum() == 300
     np.testing.assert_array_equal(labels[got.indices[:, 0]] == labels[got.indices[:, 1]], got.same)
@@ -140,19 +140,19 @@ def test_synthetic_pairs_are_balanced_unique_and_right():
     assert np.bincount(got.folds, weights=got.same).tolist() == [30] * 10
 
 
-def test_synthetic_pairs_follow_the_seed():
+def test_drawn_pairs_follow_the_seed():
     labels = np.arange(60) // 4
-    one, again, other = (synthetic_pairs(labels, pairs=40, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (draw_pairs(labels, pairs=40, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.indices, again.indices)
     assert (one.indices != other.indices).any()
 
 
-def test_synthetic_pairs_are_uniform():
+def test_drawn_pairs_are_uniform():
     """Every pair of a small set is drawn about equally often, within 5 standard errors."""
     labels = np.array([0, 1, 0, 2, 1, 0])  # 4 same pairs, 11 different ones
     counts: dict[frozenset, int] = {}
     for seed in range(1500):
-        for pair in synthetic_pairs(labels, pairs=4, seed=seed).indices.tolist():
+        for pair in draw_pairs(labels, pairs=4, seed=seed).indices.tolist():
             counts[frozenset(pair)] = counts.get(frozenset(pair), 0) + 1
     for a, b in itertools.combinations(range(6), 2):
         share = 2 / 4 if labels[a] == labels[b] else 2 / 11
@@ -160,10 +160,10 @@ def test_synthetic_pairs_are_uniform():
         assert counts[frozenset((a, b))] / 1500 == pytest.approx(share, abs=5 * error)
 
 
-def test_synthetic_pairs_can_be_all_there_are_and_no_more():
+def test_drawn_pairs_can_be_all_there_are_and_no_more():
     labels = np.array([0, 0, 0, 1, 1, 1])  # 6 same pairs, 9 different ones
-    assert synthetic_pairs(labels, pairs=12, seed=0).same.sum() == 6
+    assert draw_pairs(labels, pairs=12, seed=0).same.sum() == 6
     with pytest.raises(ValueError, match="7 same pairs are wanted and 6 can be formed"):
-        synthetic_pairs(labels, pairs=14, seed=0)
+        draw_pairs(labels, pairs=14, seed=0)
     with pytest.raises(ValueError, match="different"):
-        synthetic_pairs(np.zeros(9, int), pairs=8, seed=0)
+        draw_pairs(np.zeros(9, int), pairs=8, seed=0)

@@ -133,7 +133,7 @@ def test_a_source_smaller_than_a_batch():
 def balanced(count: int, *, images=(7, 3, 4, 9, 5, 3, 6, 3, 8, 4, 3), **options):
     """The labels and record numbers [batches, identities, 3] of batches with 3 images of each."""
     source = People(list(images))
-    taken = take(count, source, **{"batch_size": 12, "images_per_identity": 3} | options)
+    taken = take(count, source, **{"batch_size": 12, "per_identity": 3} | options)
     labels = labels_of(taken).reshape(count, -1, 3)
     records = np.stack([batch["image"][:, 0, 0, 0] for batch in taken]).reshape(labels.shape)
     np.testing.assert_array_equal(source.labels[records], labels)  # an image keeps its label
@@ -164,7 +164,7 @@ def test_every_image_of_an_identity_is_drawn():
 
 
 def test_an_identity_with_few_images_repeats_them_evenly():
-    options = {"batch_size": 15, "images_per_identity": 5}
+    options = {"batch_size": 15, "per_identity": 5}
     for batch in take(6, People([1, 2, 6]), **options):
         images = batch["image"][:, 0, 0, 0]
         counts = [
@@ -174,7 +174,7 @@ def test_an_identity_with_few_images_repeats_them_evenly():
 
 
 def test_balanced_batches_resume_and_are_shared_like_the_others():
-    options = {"source": People([4] * 13), "batch_size": 12, "images_per_identity": 2}
+    options = {"source": People([4] * 13), "batch_size": 12, "per_identity": 2}
     whole = take(9, **options)
     assert_equal(take(4, start=5, threads=2, **options), whole[5:])
     assert_equal(take(1, start=8, **options), whole[8:])
@@ -218,7 +218,7 @@ def test_a_damaged_image_is_named_in_one_sentence(tmp_path, read, threads):
         {"process_index": -1},
         {"process_index": 2, "process_count": 2},
         {"source": Numbered(1), "seed": -1},
-        {"images_per_identity": -1},
+        {"per_identity": -1},
     ],
 )
 def test_arguments_out_of_range(wrong):
@@ -229,11 +229,11 @@ def test_arguments_out_of_range(wrong):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"images_per_identity": 3}, "a batch of 4 is not a whole number of identities"),
-        ({"images_per_identity": 8}, "a batch of 4 is not a whole number of identities"),
-        ({"images_per_identity": 1}, "a batch of 4 identities needs more than the 3 there are"),
+        ({"per_identity": 3}, "a batch of 4 is not a whole number of identities"),
+        ({"per_identity": 8}, "a batch of 4 is not a whole number of identities"),
+        ({"per_identity": 1}, "a batch of 4 identities needs more than the 3 there are"),
         (
-            {"images_per_identity": 2, "process_count": 2},
+            {"per_identity": 2, "process_count": 2},
             "a batch of 4 identities needs more than the 3 there are",
         ),
     ],

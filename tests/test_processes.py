@@ -20,7 +20,7 @@ import pytest
 
 from facejax import objectives
 from facejax.errors import UserError
-from facejax.training import distributed, setup, state, step
+from facejax.training import distributed, from_config, state, step
 from facejax.training.config import Config
 from tests import toy
 
@@ -238,7 +238,7 @@ def test_train_stops_with_a_sentence(tmp_path, fault):
 def test_a_config_for_one_process_is_refused(monkeypatch, fields, sentence):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match=sentence):
-        setup.devices(Config(**fields))
+        from_config.devices(Config(**fields))
 
 
 # What the environment says: JAX is asked only where it says that there are several processes.

@@ -59,7 +59,7 @@ def program(name, *arguments, cwd, devices=1):
 FORKS = """
 import json, os, runpy, sys, warnings
 import facejax.data, facejax.evaluation, facejax.models, facejax.objectives
-import facejax.training.checkpoint, facejax.training.loop, facejax.training.setup
+import facejax.checkpoints.orbax, facejax.training.log, facejax.training.from_config
 warnings.simplefilter("ignore")  # JAX warns of forks, because of threads that do not run yet
 for line in sys.stdin:
     cwd, errors, sys.argv = json.loads(line)

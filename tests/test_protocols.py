@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from facejax import data, evaluation
+from facejax import evaluation
+from facejax.synthetic import SyntheticFaces
 
 
 def folder(tmp_path):
@@ -48,6 +49,6 @@ def test_synthetic_people_are_not_those_in_training():
     people = np.repeat(np.arange(4), 3)[drawn.indices]
     np.testing.assert_array_equal(people[:, 0] == people[:, 1], drawn.same)
     assert drawn.same.sum() == 6
-    training = data.SyntheticFaces(identities=6, images_per_identity=3, image_size=32, seed=5)
-    everyone = data.SyntheticFaces(identities=10, images_per_identity=3, image_size=32, seed=5)
+    training = SyntheticFaces(identities=6, images_per_identity=3, image_size=32, seed=5)
+    everyone = SyntheticFaces(identities=10, images_per_identity=3, image_size=32, seed=5)
     np.testing.assert_array_equal(everyone.images, [*training.images, *drawn.images])

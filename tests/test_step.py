@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from facejax import compilation, evaluation, objectives
+from facejax import compilation, objectives, recognition
 from facejax.data.augment import normalize
 from facejax.errors import UserError
-from facejax.training import classes, optimizer, state, step
+from facejax.training import head, optimizer, state, step
 from tests import toy
 
 CLASSES, ROWS = 13, 16
@@ -54,7 +54,7 @@ def run(
     body = step.make_body(
         network,
         objective,
-        classes.whole(tx, num_classes=CLASSES),
+        head.whole(tx, num_classes=CLASSES),
         augmentation,
         key=jax.random.key(1),
         accumulate=accumulate,
@@ -207,7 +207,7 @@ def test_the_step_is_compiled_with_the_options(parallel, monkeypatch):
         run(parallel, 2)
     images = jnp.zeros((8, toy.SIZE, toy.SIZE, 3), jnp.uint8)
     variables = toy.network().init(jax.random.key(0), normalize(images))
-    embedder = evaluation.make_embedder(toy.network().apply)
+    embedder = recognition.make_embedder(toy.network().apply)
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_no_such_option"):
         embedder(variables, images)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax.data.synthetic import SyntheticFaces, draw_identity, draw_nuisance, render
+from facejax.synthetic.render import SyntheticFaces, draw_identity, draw_nuisance, render
 
 SIZE = 32
 

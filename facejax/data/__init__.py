@@ -4,11 +4,9 @@ from facejax.data.augment import augment, normalize
 from facejax.data.dataset import build_dataset, check_labels, dataset_source
 from facejax.data.pipeline import batches, padded_batches
 from facejax.data.sources import Source, decode, folder_source
-from facejax.data.synthetic import SyntheticFaces
 
 __all__ = [
     "Source",
-    "SyntheticFaces",
     "augment",
     "batches",
     "build_dataset",

@@ -23,11 +23,11 @@ def batches(
     process_count: int = 1,
     threads: int | None = None,
     prefetch: int = 4,
-    images_per_identity: int = 0,
+    per_identity: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, of records or of identities.
 
-    Without `images_per_identity` every record comes once an epoch. With K = `images_per_identity`
+    Without `per_identity` every record comes once an epoch. With K = `per_identity`
     a batch holds K images of each of batch_size * process_count / K different identities, side by
     side, and every process gets whole identities. They come in shuffled passes over all
     identities, each in a new order; those left at the end of a pass, too few for a batch, sit it
@@ -50,7 +50,7 @@ def batches(
       threads: threads that read and decode ahead; 0 works in the caller's thread, None is
         one a core, at most 16.
       prefetch: batches that are made ahead of the caller.
-      images_per_identity: K, a divisor of the batch size; 0 draws records, whosever they are.
+      per_identity: K, a divisor of the batch size; 0 draws records, whosever they are.
 
     Returns:
       An iterator of `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32
@@ -65,17 +65,17 @@ def batches(
         raise ValueError(
             f"out of range: {batch_size=}, {start=}, {process_index=}, {process_count=}"
         )
-    if images_per_identity < 0:
-        raise ValueError(f"out of range: {images_per_identity=}")
+    if per_identity < 0:
+        raise ValueError(f"out of range: {per_identity=}")
     if len(source) == 0:
         raise ValueError("the source is empty")
     decode_record = _decoder(image_size)
-    if images_per_identity == 0:
+    if per_identity == 0:
         records = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
         shares = records.map(decode_record).batch(batch_size, drop_remainder=True)
         rows = shares[process_index::process_count]
     else:
-        groups = _identity_batches(source, batch_size, process_count, images_per_identity, seed)
+        groups = _identity_batches(source, batch_size, process_count, per_identity, seed)
 
         def read(group: np.ndarray) -> dict[str, np.ndarray]:
             mine = np.split(group.ravel(), process_count)[process_index]
@@ -113,18 +113,18 @@ def padded_batches(
 
 
 def _identity_batches(
-    source: Source, batch_size: int, process_count: int, images_per_identity: int, seed: int
+    source: Source, batch_size: int, process_count: int, per_identity: int, seed: int
 ) -> grain.MapDataset:
-    """Endless batches of all processes: record numbers [identities, images_per_identity]."""
-    if batch_size % images_per_identity:
+    """Endless batches of all processes: record numbers [identities, per_identity]."""
+    if batch_size % per_identity:
         raise UserError(
             f"a batch of {batch_size} is not a whole number of identities with "
-            f"{images_per_identity} images each: make it a multiple of {images_per_identity}"
+            f"{per_identity} images each: make it a multiple of {per_identity}"
         )
     by_identity = np.argsort(source.labels, kind="stable")
     starts = np.flatnonzero(np.diff(source.labels[by_identity])) + 1
     identities = np.split(by_identity, starts)
-    wanted = batch_size * process_count // images_per_identity
+    wanted = batch_size * process_count // per_identity
     if len(identities) < wanted:
         raise UserError(
             f"a batch of {wanted} identities needs more than the {len(identities)} there are: "
@@ -132,7 +132,7 @@ def _identity_batches(
         )
 
     def draw(records: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        return np.resize(generator.permutation(records), images_per_identity)
+        return np.resize(generator.permutation(records), per_identity)
 
     groups = grain.MapDataset.source(identities).seed(seed).shuffle().random_map(draw)
     return groups.batch(wanted, drop_remainder=True).repeat()

@@ -1,13 +1,12 @@
-"""Evaluation: embeddings of images, verification of pairs, baselines and reports."""
+"""Evaluation: verification of pairs, baselines and reports."""
 
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
-from facejax.evaluation.embed import Embedder, embed, make_embedder
 from facejax.evaluation.pairs import (
     LabelPairs,
     Pairs,
+    draw_pairs,
     read_pairs,
     resolve_images,
-    synthetic_pairs,
 )
 from facejax.evaluation.protocols import Protocol, evaluate, from_pairs, synthetic
 from facejax.evaluation.report import (
@@ -36,7 +35,6 @@ from facejax.evaluation.verification import (
 )
 
 __all__ = [
-    "Embedder",
     "EqualErrorRate",
     "KfoldAccuracy",
     "LabelPairs",
@@ -47,7 +45,7 @@ __all__ = [
     "TarAtFar",
     "Verification",
     "consecutive_folds",
-    "embed",
+    "draw_pairs",
     "equal_error_rate",
     "evaluate",
     "fit_pca",
@@ -55,7 +53,6 @@ __all__ = [
     "format_table",
     "from_pairs",
     "kfold_accuracy",
-    "make_embedder",
     "pair_folds",
     "pca_features",
     "pixel_features",
@@ -65,7 +62,6 @@ __all__ = [
     "roc",
     "roc_auc",
     "synthetic",
-    "synthetic_pairs",
     "tar_at_far",
     "to_json",
     "truncate",

@@ -164,7 +164,7 @@ def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.nda
     return files, np.array(indices, np.int64)
 
 
-def synthetic_pairs(labels: np.ndarray, *, pairs: int, seed: int) -> LabelPairs:
+def draw_pairs(labels: np.ndarray, *, pairs: int, seed: int) -> LabelPairs:
     """Draws verification pairs from a labelled set: half same, half different, no pair twice.
 
     Both kinds are drawn uniformly from all their pairs, without replacement, so an identity with

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facejax.data import SyntheticFaces, decode
-from facejax.evaluation.embed import Embedder, embed
-from facejax.evaluation.pairs import read_pairs, resolve_images, synthetic_pairs
+from facejax.data import decode
+from facejax.evaluation.pairs import draw_pairs, read_pairs, resolve_images
 from facejax.evaluation.verification import Verification, verify
+from facejax.recognition import Embedder, embed
+from facejax.synthetic import SyntheticFaces
 
 
 class Protocol(NamedTuple):
@@ -51,7 +52,7 @@ def synthetic(
     pairs: int,
     cache: str | Path | None = None,
 ) -> Protocol:
-    """Balanced pairs of rendered faces; see `facejax.data.SyntheticFaces`."""
+    """Balanced pairs of rendered faces; see `facejax.synthetic.SyntheticFaces`."""
     faces = SyntheticFaces(
         identities=identities,
         images_per_identity=images_per_identity,
@@ -60,7 +61,7 @@ def synthetic(
         first_identity=first_identity,
         cache=cache,
     )
-    drawn = synthetic_pairs(faces.labels, pairs=pairs, seed=seed)
+    drawn = draw_pairs(faces.labels, pairs=pairs, seed=seed)
     name = f"{identities} unseen synthetic identities"
     return Protocol(name, faces.images, drawn.indices, drawn.same, drawn.folds)
 

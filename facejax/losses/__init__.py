@@ -19,12 +19,11 @@ label, and CE(z) = log(sum_j exp z_j) - z_y.
 (4,)
 """
 
-from facejax.losses.angular import (
+from facejax.losses.additive import (
     arcface,
     combined_margin,
     cosface,
     li_arcface,
-    softmax,
     subcenter_arcface,
 )
 from facejax.losses.binary import (
@@ -67,11 +66,12 @@ from facejax.losses.pairs import (
 )
 from facejax.losses.quality import adaface, elastic_margins, elasticface, magface
 from facejax.losses.sampling import sample_classes
-from facejax.losses.scaling import (
+from facejax.losses.softmax import (
     adacos,
     adacos_initial_scale,
     minimal_scale,
     normface,
+    softmax,
     softmax_lower_bound,
 )
 

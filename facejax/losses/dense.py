@@ -1,82 +1,22 @@
-"""The dense reduction: one [B, C] matrix of similarities; and what both reductions share."""
-
-from collections.abc import Callable
-from typing import Any, NamedTuple
+"""The dense reduction: one [B, C] matrix of similarities, whose gradient is JAX's."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.fused import FusedSGD
+from facejax.losses.layout import (
+    Layout,
+    Operands,
+    Outputs,
+    Scores,
+    flat,
+    is_here,
+    largest,
+    rounded,
+    similarities,
+    total,
+)
 from facejax.losses.numerics import VOID, dot_rows, norms
-
-
-class Operands(NamedTuple):
-    """All that has a gradient."""
-
-    embeddings: jax.Array  # [B, D], of all devices
-    inverse_norm: jax.Array | None  # [B], if features are normalised
-    weights: jax.Array  # [C, D] or [C, K, D], this device's
-    update: FusedSGD | None  # the rest of it, where the class weights came in one
-    bias: jax.Array | None  # [C]
-    context: Any  # what the negatives see besides: a pytree of [B] and scalar arrays
-    constants: Any  # traced hyperparameters, as the forward and the backward close over them
-
-
-class Layout(NamedTuple):
-    """Where the classes are, and what is to be made of their similarities."""
-
-    first: jax.Array  # the number of this device's first class
-    num_classes: int  # over all devices; what lies behind is padding
-    axis_name: str | None
-    normalize_classes: bool
-    dtype: Any  # to which class weights are rounded before the products, or None
-    is_sum: bool  # of the negatives' terms, else the log-sum-exp of their logits
-    bounded: bool  # a float32 sum of the negatives' exponentials cannot overflow
-
-
-class Outputs(NamedTuple):
-    """Of each row of all devices, [B], equal on every device."""
-
-    target: jax.Array  # similarity with the row's own class
-    class_norm: jax.Array  # norm of the own class weight
-    reduced: jax.Array  # log-sum-exp, or sum, of the negatives
-    hardest: jax.Array  # the largest similarity with another class; without gradient
-
-
-def similarities(
-    products: jax.Array,
-    inverse_norm: jax.Array | None,
-    inverse_class_norms: jax.Array | None,
-    bias: jax.Array | None,
-    shape: tuple[int, ...],
-) -> jax.Array:
-    """From raw products [B, rows] to similarities [B, classes].
-
-    `shape` is that of the rows, with -1 for the classes: (-1,), (-1, K) or (K, -1).
-    """
-    if inverse_norm is not None:
-        products *= inverse_norm[:, None]
-    if inverse_class_norms is not None:  # scaling the products spares a second [C, D] array
-        products *= inverse_class_norms[None, :]
-    if len(shape) > 1:  # the most similar centre
-        products = jnp.max(products.reshape(len(products), *shape), axis=2 - shape.index(-1))
-    return products if bias is None else products + bias.astype(products.dtype)[None, :]
-
-
-class Scores(NamedTuple):
-    """The similarities of a batch, in two steps: the targets, then the negatives.
-
-    Attributes:
-      target: [B], without gradient.
-      log_sum: f -> LSE_{j != y} f(s_ij) [B], without gradient.
-      reduce: (negative, context) -> Outputs, where negative is (similarities [B, classes],
-        target [B], class_norm [B], context) -> logits or terms [B, classes].
-    """
-
-    target: jax.Array
-    log_sum: Callable[[Callable], jax.Array]
-    reduce: Callable[[Callable, Any], Outputs]
 
 
 def dense(operands: Operands, labels: jax.Array, layout: Layout) -> Scores:
@@ -121,53 +61,3 @@ def dense(operands: Operands, labels: jax.Array, layout: Layout) -> Scores:
     return Scores(
         lax.stop_gradient(target), lambda f: log_sum_exp(lax.stop_gradient(f(fixed))), reduce
     )
-
-
-def rounded(weights: jax.Array, layout: Layout) -> jax.Array:
-    """Class weights in the products' type."""
-    return weights if layout.dtype is None else weights.astype(layout.dtype)
-
-
-def flat(weights: jax.Array) -> jax.Array:
-    """[C, D] or [C, K, D] -> [C x K, D]."""
-    return weights.reshape(-1, weights.shape[-1])
-
-
-def centers(weights: jax.Array) -> int:
-    """K, the centres a class has."""
-    return weights.shape[1] if weights.ndim == 3 else 1
-
-
-def is_here(labels: jax.Array, layout: Layout, count: int) -> jax.Array:
-    """Whether a label is one of this device's `count` classes."""
-    return (labels >= layout.first) & (labels < layout.first + count)
-
-
-def axis_size(axis_name: str) -> int:
-    """The number of devices on the axis.
-
-    Raises:
-      ValueError: if there is no such axis.
-    """
-    try:
-        return lax.axis_size(axis_name)
-    except NameError as error:
-        raise ValueError(
-            f"there is no device axis {axis_name!r} here: call this inside a jax.pmap or "
-            "jax.shard_map that has it"
-        ) from error
-
-
-def total(values: Any, axis_name: str | None) -> Any:
-    """The sum over devices."""
-    return values if axis_name is None else lax.psum(values, axis_name)
-
-
-def largest(values: jax.Array, axis_name: str | None) -> jax.Array:
-    """The maximum over devices."""
-    return values if axis_name is None else lax.pmax(values, axis_name)
-
-
-def log_or_void(summed: jax.Array) -> jax.Array:
-    """The logarithm of a sum of exponentials, finite where it is empty."""
-    return jnp.where(summed > 0, jnp.log(jnp.where(summed > 0, summed, 1)), VOID)

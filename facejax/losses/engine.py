@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.dense import Layout, Operands, axis_size, centers, dense
+from facejax.losses.dense import dense
 from facejax.losses.fused import FusedSGD
+from facejax.losses.layout import Layout, Operands, axis_size, centers
 from facejax.losses.numerics import norms, working_dtype
 from facejax.losses.streamed import streamed
 

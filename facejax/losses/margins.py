@@ -1,9 +1,9 @@
 """The margins: what each loss does to the target's similarity and to the negatives'.
 
 A `Margin` is handed to `facejax.losses.margin_softmax`. The losses by their papers' names, with
-formulas, references and defaults, are in `angular.py`, `multiplicative.py`, `hard_negatives.py`,
-`quality.py`, `binary.py` and `scaling.py`. Hyperparameters may be traced, but for strings, flags
-and the integer margins of `l_softmax` and `sphereface`.
+formulas, references and defaults, are in `softmax.py`, `additive.py`, `multiplicative.py`,
+`hard_negatives.py`, `quality.py` and `binary.py`. Hyperparameters may be traced, but for strings,
+flags and the integer margins of `l_softmax` and `sphereface`.
 """
 
 import functools

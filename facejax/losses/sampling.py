@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.dense import axis_size
+from facejax.losses.layout import axis_size
 
 
 def sample_classes(

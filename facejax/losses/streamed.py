@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.dense import (
+from facejax.losses.fused import FusedSGD, update_block, update_rows
+from facejax.losses.layout import (
     Layout,
     Operands,
     Outputs,
@@ -25,7 +26,6 @@ from facejax.losses.dense import (
     similarities,
     total,
 )
-from facejax.losses.fused import FusedSGD, update_block, update_rows
 from facejax.losses.numerics import VOID, alike, contract, norms
 
 

@@ -5,7 +5,9 @@ as in `--config.optimizer.learning_rate=0.1`. Library functions never see a conf
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import field
+from typing import Any
 
 
 @dataclasses.dataclass
@@ -166,3 +168,16 @@ class Config:
     optimizer: Optimizer = field(default_factory=Optimizer)
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The config that `dataclasses.asdict` (and JSON) made these values of."""
+    config = Config()
+    for name, value in values.items():
+        section = getattr(config, name, None)
+        if dataclasses.is_dataclass(section):
+            for part, inner in value.items():
+                setattr(section, part, tuple(inner) if isinstance(inner, list) else inner)
+        else:
+            setattr(config, name, value)
+    return config

@@ -77,7 +77,7 @@ def initialize(
     )
 
 
-def gather(where: str, *, timeout: int = 3600) -> None:
+def barrier(where: str, *, timeout: int = 3600) -> None:
     """Waits until all processes are at a place, which each passes once.
 
     To be called where one may be long behind another, as after compiling: on CPUs the first

@@ -20,7 +20,7 @@ from facejax import compilation
 from facejax.errors import UserError
 from facejax.models import Network
 from facejax.objectives import Objective
-from facejax.training.classes import HeadUpdate
+from facejax.training.head import HeadUpdate
 from facejax.training.state import TrainState, per_class, split_leaves
 
 AXIS = "devices"

@@ -5,7 +5,6 @@ them to a multiple of the devices are cut or added as it is restored. Randomness
 the data are functions of the step, so the state is all there is to save.
 """
 
-import dataclasses
 import pathlib
 from typing import Any
 
@@ -13,8 +12,6 @@ import jax
 import orbax.checkpoint as ocp
 
 from facejax.errors import UserError
-from facejax.training.config import Config
-from facejax.training.state import TrainState, per_class
 
 Facts = dict[str, Any]  # JSON: `num_classes`, `architecture` and the run's `config`
 
@@ -65,9 +62,8 @@ def choose_step(manager: ocp.CheckpointManager, step: int | None = None) -> int:
     return steps[-1] if step is None else step
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, facts: Facts) -> None:
-    """Saves in the background, unless this step is there already."""
-    step = int(state.step)
+def save(manager: ocp.CheckpointManager, step: int, state: Any, facts: Facts) -> None:
+    """Saves a pytree of arrays in the background, unless this step is there already."""
     if step in manager.all_steps():
         return
     pathlib.Path(manager.directory).mkdir(parents=True, exist_ok=True)
@@ -90,29 +86,18 @@ def read_facts(manager: ocp.CheckpointManager, step: int) -> Facts:
         ) from error
 
 
-def config_of(facts: Facts) -> Config:
-    """The config of the run that saved these facts."""
-    config = Config()
-    for name, value in facts["config"].items():
-        section = getattr(config, name, None)
-        if dataclasses.is_dataclass(section):
-            for field, inner in value.items():
-                setattr(section, field, tuple(inner) if isinstance(inner, list) else inner)
-        else:
-            setattr(config, name, value)
-    return config
-
-
 def restore(
-    manager: ocp.CheckpointManager, step: int, target: TrainState, facts: Facts
-) -> TrainState:
+    manager: ocp.CheckpointManager, step: int, target: Any, facts: Facts, *, per_class: Any
+) -> Any:
     """A state, onto the shapes and shardings of `target`, on however many devices those are.
 
     Args:
       manager: from `open_directory`.
       step: one that is there.
-      target: a `TrainState` of `jax.ShapeDtypeStruct` with shardings.
+      target: the state as `jax.ShapeDtypeStruct`s with shardings.
       facts: those of the run that asks; network and classes must be the saved ones.
+      per_class: a tree of booleans like `target`: the leaves with one row per class, whose number
+        of rows may differ by padding.
 
     Raises:
       UserError: if the checkpoint is of another architecture, loss or number of classes.
@@ -123,7 +108,7 @@ def restore(
             _refuse(manager, step, f"{fact} {saved.get(fact)}, this run's is {facts[fact]}")
     stored = manager.item_metadata(step)["state"].tree
     stored_shapes = {name: tuple(leaf.shape) for name, leaf in _named(stored)}
-    split = dict(_named(per_class(target)))
+    split = dict(_named(per_class))
     for name, leaf in _named(target):
         shape, wanted = stored_shapes.pop(name, None), tuple(leaf.shape)
         padded = bool(shape) and split[name] and shape[1:] == wanted[1:]  # type: ignore[index]

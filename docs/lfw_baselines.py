@@ -1,6 +1,6 @@
 """The baselines of face verification on LFW View 1: raw pixels and Eigenfaces.
 
-    python benchmarks/lfw_baselines.py --data=FOLDER [--image_size=64]
+    python docs/lfw_baselines.py --data=FOLDER [--image_size=64]
 
 FOLDER has train/<Name>/<image>, test/<Name>/<image> and pairs_test.txt (LFW's pairsDevTest.txt).
 PCA is fitted on the training images only. At 64 pixels it takes about a minute of two cores, and

@@ -1,6 +1,6 @@
 """The head of a synthetic person as a signed-distance field, and the rays that meet it.
 
-Coordinates are those of `face_model`. Distances are positive outside, first-order near the
+Coordinates are those of `person`. Distances are positive outside, first-order near the
 surface, in head units.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from facejax.data.face_model import Identity, Nuisance
+from facejax.synthetic.person import Identity, Nuisance
 
 _MARCH_STEPS = 11
 

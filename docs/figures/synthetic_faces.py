@@ -1,6 +1,6 @@
-"""Draws docs/synthetic_faces.png: one synthetic person a row, severity growing from 0 to 1.
+"""Draws docs/figures/synthetic_faces.png: one synthetic person a row, severity growing from 0 to 1.
 
-python benchmarks/contact_sheet.py [--output docs/synthetic_faces.png] [--seed 3]
+python docs/figures/synthetic_faces.py [--output docs/figures/synthetic_faces.png] [--seed 3]
 """
 
 import argparse
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from facejax.compilation import jit
-from facejax.data.synthetic import draw_identity, draw_nuisance, render
+from facejax.synthetic.render import draw_identity, draw_nuisance, render
 
 ROWS, COLUMNS, SIZE, TITLE_HEIGHT = 8, 10, 96, 26
 TITLE = "facejax: SYNTHETIC faces, one person a row, severity 0 (left) to 1 (right)"
@@ -21,7 +21,7 @@ TITLE = "facejax: SYNTHETIC faces, one person a row, severity 0 (left) to 1 (rig
 def main() -> None:
     """Renders the sheet and writes it as a PNG."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", default="docs/synthetic_faces.png")
+    parser.add_argument("--output", default="docs/figures/synthetic_faces.png")
     parser.add_argument("--seed", type=int, default=3)
     arguments = parser.parse_args()
 

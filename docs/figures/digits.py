@@ -1,6 +1,6 @@
 """Draws docs/figures/digits_features.png: features in the plane, learned by every loss.
 
-python benchmarks/figures_digits.py [--output docs/figures] [--only arcface,facenet]
+python docs/figures/digits.py [--output docs/figures] [--only arcface,facenet]
 
 The picture of these papers on real images: the 1797 digits of scikit-learn (the extra `figures`), a
 third of them kept for testing and drawn, a perceptron with two outputs, batches of 10 digits x 8

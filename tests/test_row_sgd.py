@@ -7,7 +7,7 @@ import optax
 import pytest
 from optax import tree_utils
 
-from facejax.training.rows import RowUpdates, apply_rows, row_sgd
+from facejax.training.row_sgd import RowUpdates, apply_rows, row_sgd
 
 RATE, MOMENTUM, DECAY = 0.2, 0.8, 0.05
 

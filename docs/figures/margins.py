@@ -1,6 +1,6 @@
 """Draws docs/figures/target_logits.png and docs/figures/decision_boundaries.png.
 
-python benchmarks/figures_margins.py [--output docs/figures]
+python docs/figures/margins.py [--output docs/figures]
 
 Both are drawn from the margins themselves, `facejax.losses.margins`: what the loss computes, not a
 formula written a second time. About 10 seconds.

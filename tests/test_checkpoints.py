@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from facejax import objectives
+from facejax import checkpoints, objectives
 from facejax.data.augment import augment
 from facejax.errors import UserError
-from facejax.training import checkpoint, classes, optimizer, state, step
+from facejax.training import head, optimizer, state, step
 from tests import toy
 
 CLASSES, ROWS = 13, 8
@@ -37,7 +37,7 @@ def pieces(devices, loss="softmax", *, random=False):
     body = step.make_body(
         network,
         objective,
-        classes.whole(tx, num_classes=CLASSES),
+        head.whole(tx, num_classes=CLASSES),
         lambda key, images: augment(key, images, flip=0.5 if random else 0.0),
         key=jax.random.key(1),
     )
@@ -61,10 +61,14 @@ def target(fresh, devices):
 
 def saved(directory, current):
     current = jax.tree.map(jnp.asarray, current)
-    manager = checkpoint.open_directory(directory)
-    checkpoint.save(manager, current, FACTS)
+    manager = checkpoints.open_directory(directory)
+    checkpoints.save(manager, int(current.step), current, FACTS)
     manager.wait_until_finished()
     return manager
+
+
+def restore(manager, step, shapes, facts):
+    return checkpoints.restore(manager, step, shapes, facts, per_class=state.per_class(shapes))
 
 
 @pytest.mark.parametrize("devices", [1, 4])
@@ -74,7 +78,7 @@ def test_resumed_is_uninterrupted_to_the_bit(tmp_path, devices):
     whole, losses = advance(stepper, fresh, range(4))
     half, _ = advance(stepper, fresh, range(2))
     manager = saved(tmp_path / "c", half)
-    restored = checkpoint.restore(manager, 2, shapes, FACTS)
+    restored = restore(manager, 2, shapes, FACTS)
     resumed, later = advance(stepper, restored, range(2, 4))
     chex.assert_trees_all_equal(resumed, whole)
     assert later == losses[2:]
@@ -87,7 +91,7 @@ def test_four_devices_restore_on_any_number(tmp_path):
     whole, expected = advance(stepper, half, range(2, 4))
     for devices in (1, 2, 4, 8):
         other, other_stepper = pieces(devices)
-        restored = checkpoint.restore(manager, 2, target(other, devices), FACTS)
+        restored = restore(manager, 2, target(other, devices), FACTS)
         momentum = [
             leaf
             for path, leaf in jax.tree_util.tree_leaves_with_path(restored.opt_state)
@@ -114,7 +118,7 @@ def test_the_network_alone(tmp_path):
     fresh, stepper = pieces(4)
     current, _ = advance(stepper, fresh, range(1))
     manager = saved(tmp_path / "c", current)
-    params, batch_stats, facts = checkpoint.restore_network(manager, 1)
+    params, batch_stats, facts = checkpoints.restore_network(manager, 1)
     chex.assert_trees_all_equal(params, jax.tree.map(np.asarray, current.params["backbone"]))
     chex.assert_trees_all_equal(batch_stats, jax.tree.map(np.asarray, current.batch_stats))
     assert facts == FACTS
@@ -126,33 +130,31 @@ def test_another_network_loss_or_number_of_classes_is_refused(tmp_path):
     shapes = target(fresh, 1)
     for change in ({"architecture": {"name": "other"}}, {"num_classes": CLASSES + 1}):
         with pytest.raises(UserError, match="give the config it was trained with"):
-            checkpoint.restore(manager, 0, shapes, {**FACTS, **change})
+            restore(manager, 0, shapes, {**FACTS, **change})
     arcface, _ = pieces(1, "arcface")
     with pytest.raises(UserError, match=r"head/bias.*which this run has not"):
-        checkpoint.restore(manager, 0, target(arcface, 1), FACTS)
+        restore(manager, 0, target(arcface, 1), FACTS)
     manager = saved(tmp_path / "d", arcface)
     with pytest.raises(UserError, match="head/bias of shape None"):
-        checkpoint.restore(manager, 0, shapes, FACTS)
+        restore(manager, 0, shapes, FACTS)
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
     with pytest.raises(UserError, match="there is no checkpoint in"):
-        checkpoint.open_existing(tmp_path / "nothing")
+        checkpoints.open_existing(tmp_path / "nothing")
     with pytest.raises(UserError, match="there is no checkpoint in"):
-        checkpoint.open_existing(tmp_path)
+        checkpoints.open_existing(tmp_path)
     fresh, _ = pieces(1)
     manager = saved(tmp_path / "c", fresh)
-    assert checkpoint.choose_step(manager) == 0
+    assert checkpoints.choose_step(manager) == 0
     with pytest.raises(UserError, match="has no step 7; it has 0"):
-        checkpoint.choose_step(manager, 7)
+        checkpoints.choose_step(manager, 7)
 
 
 def test_only_the_newest_are_kept(tmp_path):
     fresh, _ = pieces(1)
-    manager = checkpoint.open_directory(tmp_path / "c", keep=2)
+    manager = checkpoints.open_directory(tmp_path / "c", keep=2)
     for number in range(4):
-        checkpoint.save(
-            manager, jax.tree.map(jnp.asarray, fresh.replace(step=np.int32(number))), FACTS
-        )
+        checkpoints.save(manager, number, jax.tree.map(jnp.asarray, fresh), FACTS)
     manager.wait_until_finished()
     assert sorted(manager.all_steps()) == [2, 3]

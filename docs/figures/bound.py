@@ -1,6 +1,6 @@
 """Draws docs/figures/softmax_lower_bound.png: the least loss of a softmax on scaled cosines.
 
-python benchmarks/figures_bound.py [--output docs/figures]
+python docs/figures/bound.py [--output docs/figures]
 
 The lines are `softmax_lower_bound`. Above them: simplices, which attain it; embeddings and class
 weights trained freely by `normface`; and a network trained on scikit-learn's digits (the extra

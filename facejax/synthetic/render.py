@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from facejax.compilation import jit
-from facejax.data import face_model, face_paint, face_shape
-from facejax.data.face_model import Identity, Nuisance, draw_identity, draw_nuisance
-from facejax.data.face_paint import (
+from facejax.synthetic import paint, person, shape
+from facejax.synthetic.paint import (
     Layer,
     edge,
     face_layers,
@@ -27,7 +26,8 @@ from facejax.data.face_paint import (
     skin_colour,
     strands,
 )
-from facejax.data.face_shape import (
+from facejax.synthetic.person import Identity, Nuisance, draw_identity, draw_nuisance
+from facejax.synthetic.shape import (
     Surface,
     ellipsoid,
     hair_distance,
@@ -126,8 +126,8 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
 def _photographer(image_size: int):
     """The compiled program: keys, people and images [B] -> pictures and their severities."""
 
-    def photograph(key, person, shot):
-        person_key = jax.random.fold_in(key, person)
+    def photograph(key, who, shot):
+        person_key = jax.random.fold_in(key, who)
         identity_key, shots_key = jax.random.split(person_key)
         severity_key, nuisance_key = jax.random.split(jax.random.fold_in(shots_key, shot))
         severity = jax.random.uniform(severity_key)
@@ -140,7 +140,7 @@ def _photographer(image_size: int):
 def _fingerprint(arguments: tuple[int, ...]) -> str:
     """Of what is rendered, the renderer itself included."""
     digest = hashlib.sha256(repr((arguments, jax.__version__)).encode())
-    for module in (face_model, face_paint, face_shape, sys.modules[__name__]):
+    for module in (person, paint, shape, sys.modules[__name__]):
         digest.update(pathlib.Path(module.__file__ or "").read_bytes())
     return digest.hexdigest()[:16]
 
@@ -213,9 +213,9 @@ class SyntheticFaces:
         for start in range(0, count, _BATCH):
             # The last batch is filled up: every batch runs the one compiled program.
             index = np.minimum(np.arange(start, start + _BATCH), count - 1)
-            person = (first_identity + index // images_per_identity).astype(np.int32)
+            who = (first_identity + index // images_per_identity).astype(np.int32)
             shot = (index % images_per_identity).astype(np.int32)
-            pictures, severity = photograph(jax.random.key(seed), person, shot)
+            pictures, severity = photograph(jax.random.key(seed), who, shot)
             kept = slice(start, min(start + _BATCH, count))
             self.images[kept] = np.asarray(pictures)[: kept.stop - start]
             self.severity[kept] = np.asarray(severity)[: kept.stop - start]

@@ -1,6 +1,6 @@
 """Draws docs/figures/magface_quality.png: the embedding's norm against the image's known severity.
 
-python benchmarks/figures_magface.py [--output docs/figures] [--steps 1000] [--seed 0]
+python docs/figures/magface.py [--output docs/figures] [--steps 1000] [--seed 0]
 
 MagFace is to give good images long embeddings. Synthetic (rendered) faces say how hard each was
 made: severity 0 to 1 of pose, light, blur, noise and occlusion. A small network is trained with
@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from facejax import compilation, data, models, objectives
+from facejax.synthetic import SyntheticFaces
 
 SIZE, BATCH, DIM = 32, 32, 128
 PEOPLE, IMAGES, UNSEEN = 400, 12, 200
@@ -35,7 +36,7 @@ CHOSEN = {
 
 
 def norms_of_unseen(
-    name: str, seen: data.SyntheticFaces, unseen: data.SyntheticFaces, steps: int, seed: int
+    name: str, seen: SyntheticFaces, unseen: SyntheticFaces, steps: int, seed: int
 ) -> np.ndarray:
     """Trains with a loss on the people seen and gives the norms [N] of the others' embeddings."""
     network = models.network("iresnet10", width=0.25, embedding_size=DIM)
@@ -111,8 +112,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    def faces(people: int, images: int, after: int) -> data.SyntheticFaces:
-        return data.SyntheticFaces(
+    def faces(people: int, images: int, after: int) -> SyntheticFaces:
+        return SyntheticFaces(
             identities=people, images_per_identity=images, image_size=SIZE, seed=0,
             first_identity=after,
         )  # fmt: skip

@@ -1,14 +1,14 @@
 """What is painted on a synthetic head, and what hides it: layers of a colour and an opacity.
 
-Coordinates are those of `face_model`; `pixel` is a pixel's width in the same unit, which is how
+Coordinates are those of `person`; `pixel` is a pixel's width in the same unit, which is how
 soft an edge is.
 """
 
 import jax
 import jax.numpy as jnp
 
-from facejax.data.face_model import Identity, Nuisance
-from facejax.data.face_shape import bump, nose_and_mouth, wave
+from facejax.synthetic.person import Identity, Nuisance
+from facejax.synthetic.shape import bump, nose_and_mouth, wave
 
 # A colour [3], and its opacity over what lies beneath, [S, S].
 Layer = tuple[jax.Array, jax.Array]

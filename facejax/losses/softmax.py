@@ -12,6 +12,42 @@ from facejax.losses import margins
 from facejax.losses.engine import Classes, margin_rows, margin_softmax
 
 
+def softmax(
+    embeddings: jax.Array,
+    weights: jax.Array,
+    labels: jax.Array,
+    *,
+    bias: jax.Array | None = None,
+    classes: Classes | None = None,
+) -> jax.Array:
+    """Softmax cross-entropy on raw inner products, DeepID2's identification.
+
+    CE of z_j = w_j . x + b_j.
+
+    Args:
+      embeddings: [B, D], raw.
+      weights: [C, D], raw, one row a class.
+      labels: [B] integers; -1 for padding.
+      bias: [C], or None.
+      classes: the layout of the classes.
+
+    Returns:
+      Losses [B].
+
+    >>> import jax.numpy as jnp
+    >>> e, w, y = jnp.array([[3.0, 4.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1])
+    >>> print(f"{softmax(e, w, y)[0]:.3f}")
+    0.007
+
+    References:
+      Sun et al., Deep Learning Face Representation by Joint Identification-Verification, 2014,
+      eq. 1: https://arxiv.org/abs/1406.4773
+    """
+    return margin_softmax(
+        embeddings, weights, labels, margins.softmax(), bias=bias, classes=classes
+    )
+
+
 def normface(
     embeddings: jax.Array,
     weights: jax.Array,

@@ -13,7 +13,9 @@ import optax
 from facejax import data, evaluation, objectives
 from facejax.errors import UserError
 from facejax.losses import Classes, sampling
-from facejax.training import classes, step
+from facejax.synthetic import SyntheticFaces
+from facejax.training import head as ways
+from facejax.training import step
 from facejax.training.config import Config
 
 
@@ -59,7 +61,7 @@ def training_source(config: Config) -> data.Source:
     chosen = config.data
     if chosen.kind == "synthetic":
         with named("data"):
-            return data.SyntheticFaces(
+            return SyntheticFaces(
                 identities=chosen.identities,
                 images_per_identity=chosen.images_per_identity,
                 image_size=chosen.image_size,
@@ -151,7 +153,7 @@ def head(
     *,
     num_classes: int,
     devices: int,
-) -> tuple[classes.HeadUpdate, optax.GradientTransformation]:
+) -> tuple[ways.HeadUpdate, optax.GradientTransformation]:
     """How the class weights are trained, and the optimizer with what that has to remember.
 
     Raises:
@@ -166,7 +168,7 @@ def head(
     sampled = chosen.sample_rate != 1
     special = "sample_rate" if sampled else "fused" if chosen.fused else "lazy_decay"
     if not (sampled or chosen.fused or chosen.lazy_decay):
-        return classes.whole(tx, num_classes=num_classes), tx
+        return ways.whole(tx, num_classes=num_classes), tx
     optimizer = config.optimizer
     refusals = {
         "is for losses with class weights, and not center_loss": sampled
@@ -175,7 +177,7 @@ def head(
         "takes the optimizer sgd": optimizer.name != "sgd",
         "takes class weights split over the devices, --config.head.sharded": sampled
         and not chosen.sharded,
-        "can't be used together with --config.head.fused": sampled and chosen.fused,
+        "can't be used together with --config.ways.fused": sampled and chosen.fused,
         "is for sampled classes, --config.head.sample_rate": chosen.lazy_decay and not sampled,
         "updates before the norm is known: set --config.optimizer.clip_norm=0": chosen.fused
         and optimizer.clip_norm > 0,
@@ -185,15 +187,15 @@ def head(
     for refusal, applies in refusals.items():
         if applies:
             raise UserError(f"config.head.{special} {refusal}")
-    sgd = classes.SGD(rate, optimizer.momentum, optimizer.weight_decay)
+    sgd = ways.SGD(rate, optimizer.momentum, optimizer.weight_decay)
     if chosen.fused:
-        return classes.fused(tx, sgd, num_classes=num_classes), tx
+        return ways.fused(tx, sgd, num_classes=num_classes), tx
     if chosen.lazy_decay:
-        tx = classes.remembering(tx)
+        tx = ways.remembering(tx)
     with named("head"):
         count = -(-num_classes // devices)
         sampling.sample_size(chosen.sample_rate, count, config.batch_size, devices, num_classes)
-    update = classes.sampled(
+    update = ways.sampled(
         tx,
         sgd,
         rate=chosen.sample_rate,

@@ -1,0 +1,23 @@
+"""Checkpoints: pytrees of arrays by global shape, and the facts to rebuild what they belong to."""
+
+from facejax.checkpoints.orbax import (
+    Facts,
+    choose_step,
+    open_directory,
+    open_existing,
+    read_facts,
+    restore,
+    restore_network,
+    save,
+)
+
+__all__ = [
+    "Facts",
+    "choose_step",
+    "open_directory",
+    "open_existing",
+    "read_facts",
+    "restore",
+    "restore_network",
+    "save",
+]
