@@ -1,6 +1,6 @@
 """Face-recognition losses: pure functions of arrays, per example, for any JAX code.
 
-Those with class weights take raw embeddings [B, D], raw weights [C, D] (one row a class) and
+Those with class weights take raw embeddings [B, D], raw weights [C, D] (one row per class) and
 integer labels [B], and return per-example losses [B] in float32 (float64 for float64 inputs),
 whatever the inputs' type; the caller takes the mean over the real rows. A label of -1 marks a
 padding row (loss 0, no gradient); any other label outside [0, C) makes its row's loss NaN.
@@ -65,7 +65,7 @@ from facejax.losses.pairs import (
     supcon,
 )
 from facejax.losses.quality import adaface, elastic_margins, elasticface, magface
-from facejax.losses.sampling import sample_classes
+from facejax.losses.sampling import sample_classes, sample_indices
 from facejax.losses.softmax import (
     adacos,
     adacos_initial_scale,
@@ -114,6 +114,7 @@ __all__ = [
     "proxy_anchor",
     "proxy_nca",
     "sample_classes",
+    "sample_indices",
     "sface",
     "softmax",
     "softmax_lower_bound",

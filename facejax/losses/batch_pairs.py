@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.numerics import VOID, dot_rows, norms, working_dtype
+from facejax.losses.numerics import VOID, dot_rows, leveled, norms, working_dtype
 
 
 class Pairs(NamedTuple):
@@ -26,12 +26,14 @@ def all_pairs(labels: jax.Array) -> Pairs:
     return Pairs(known, both & same & ~jnp.eye(len(labels), dtype=bool), both & ~same)
 
 
-def check_batch(embeddings: jax.Array, labels: jax.Array, *classes: jax.Array) -> None:
-    """Refuses what are not embeddings [B, D], labels [B] and rows of classes [C, D]."""
+def checked_batch(*batch: jax.Array) -> tuple[jax.Array, ...]:
+    """Embeddings [B, D], labels [B] and rows of classes [C, D] as JAX's arrays; refuses others."""
+    embeddings, labels, *classes = batch = tuple(jnp.asarray(one) for one in batch)
     chex.assert_rank([embeddings, labels, *classes], [2, 1, *(2 for _ in classes)])
     chex.assert_type([embeddings, labels, *classes], [float, int, *(float for _ in classes)])
     chex.assert_equal_shape_prefix([embeddings, labels], 1)
     chex.assert_equal_shape_suffix([embeddings, *classes], 1)
+    return batch
 
 
 def only(rows: jax.Array, known: jax.Array) -> jax.Array:
@@ -51,8 +53,9 @@ def unit(vectors: jax.Array) -> jax.Array:
 
 def cosines(left: jax.Array, right: jax.Array) -> jax.Array:
     """Cosines [B, C] of the rows of two raw matrices; those with a zero row are 0."""
-    scaled = dot_rows(left, right) * norms(left)[1].astype(working_dtype(left, right))[:, None]
-    return scaled * norms(right)[1].astype(scaled.dtype)[None, :]
+    (left, inverse_left), (right, inverse_right) = leveled(left), leveled(right)
+    scaled = dot_rows(left, right) * inverse_left.astype(working_dtype(left, right))[:, None]
+    return scaled * inverse_right.astype(scaled.dtype)[None, :]
 
 
 def squared_distances(rows: jax.Array) -> jax.Array:

@@ -20,8 +20,8 @@ from jax import lax
 
 from facejax.losses.dense import dense
 from facejax.losses.fused import FusedSGD
-from facejax.losses.layout import Layout, Operands, axis_size, centers
-from facejax.losses.numerics import norms, working_dtype
+from facejax.losses.layout import Context, Layout, Operands, axis_size, center_count, raw
+from facejax.losses.numerics import leveled, norms, working_dtype
 from facejax.losses.streamed import streamed
 
 LARGEST_LOG_SUM = 85.0  # float32 holds exp of it, and of minus it
@@ -29,15 +29,6 @@ REDUCTIONS = ("logsumexp", "sum")
 # From so many rows of class weights on, `auto` streams, so many at a time. Measured on a CPU
 # (benchmarks/RESULTS.md), where a block of a power of two is slower.
 AUTO_ROWS, AUTO_BLOCK = 40_000, 4000
-
-
-class Context(NamedTuple):
-    """What a margin may see of a row besides the similarity at hand; gradients flow through it."""
-
-    target: jax.Array  # [B], the similarity with the row's own class
-    norm: jax.Array  # [B], the norm of the raw embedding
-    extra: Any = None  # the caller's `context`, or what `Margin.observe` made of it
-    class_norm: jax.Array | None = None  # [B], the norm of the row's own raw class weight
 
 
 class Seen(NamedTuple):
@@ -96,7 +87,7 @@ class Classes:
     axis_name: str | None = None
     num_classes: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         size = self.block_size
         if size in (None, "auto") or (isinstance(size, int) and size >= 1):
             return
@@ -126,7 +117,7 @@ def margin_softmax(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class; or [C, K, D], K sub-centres a class, of which the
+      weights: [C, D], raw, one row per class; or [C, K, D], K sub-centres per class, of which the
         most similar one counts. Streamed, it may be a `FusedSGD` of them.
       labels: [B] integers in [0, C). -1 marks a padding row: loss 0, no gradient to anything.
         Any other label outside [0, C) makes that row's loss NaN.
@@ -166,79 +157,85 @@ def margin_rows(
     """
     if margin.reduce not in REDUCTIONS:
         raise ValueError(f"reduce must be one of {', '.join(REDUCTIONS)}, got {margin.reduce!r}")
-    update = None
-    if isinstance(weights, FusedSGD):
-        if classes is None or classes.block_size is None:
-            raise ValueError("FusedSGD needs streamed class weights: give Classes(block_size=...)")
-        update = weights._replace(weights=None)  # type: ignore[arg-type]
-        weights = weights.weights
-    chex.assert_rank([embeddings, weights, labels], [2, {2, 3}, 1])
-    chex.assert_type([embeddings, weights, labels], [float, float, int])
-    chex.assert_equal_shape_prefix([embeddings, labels], 1)
-    chex.assert_equal_shape_suffix([embeddings, weights], 1)
     classes = classes or Classes()
-    axis_name, num_classes = classes.axis_name, classes.num_classes
-    slice_size, row_count = weights.shape[0], labels.shape[0]
+    if isinstance(weights, FusedSGD) and classes.block_size is None:
+        raise ValueError("FusedSGD needs streamed class weights: give Classes(block_size=...)")
+    embeddings, weights, labels, bias = jax.tree.map(
+        jnp.asarray, (embeddings, weights, labels, bias)
+    )
+    chex.assert_rank([embeddings, raw(weights), labels], [2, {2, 3}, 1])
+    chex.assert_type([embeddings, raw(weights), labels], [float, float, int])
+    chex.assert_equal_shape_prefix([embeddings, labels], 1)
+    chex.assert_equal_shape_suffix([embeddings, raw(weights)], 1)
+    slice_size, row_count = len(raw(weights)), len(labels)
+    if bias is not None:
+        chex.assert_shape(bias, (slice_size,))
+    axis_name = classes.axis_name
     slices, first = 1, jnp.zeros((), jnp.int32)
     if axis_name is not None:
         slices = axis_size(axis_name)
         first = lax.axis_index(axis_name) * slice_size
         embeddings, labels, context = _gather_rows((embeddings, labels, context), axis_name)
-    if num_classes is None:
-        num_classes = slice_size * slices
+    num_classes = slice_size * slices if classes.num_classes is None else classes.num_classes
     if not slices <= num_classes <= slice_size * slices:
         raise ValueError(
             f"{num_classes} classes don't fit {slices} device(s) with {slice_size} rows of class "
             "weights each: every device needs a class, and every class a row"
         )
 
-    real = labels != -1
-    known = (labels >= 0) & (labels < num_classes)
+    padding = labels == -1
+    real = (labels >= 0) & (labels < num_classes)  # neither padding nor out of range
+    labels = labels.astype(jnp.int32)
+    work = working_dtype(embeddings, raw(weights))
     # Whatever stands in a padding row must not reach a gradient as 0 * NaN.
-    embeddings = jnp.where(real[:, None], embeddings, jnp.zeros((), embeddings.dtype))
+    embeddings = jnp.where(padding[:, None], jnp.zeros((), embeddings.dtype), embeddings)
+    context = _for_rows(context, padding, work)
     if dtype is not None:
         embeddings = embeddings.astype(dtype)
-    context = _for_rows(context, real, working_dtype(embeddings, weights))
-    norm, inverse_norm = norms(embeddings)
+    norm, scaled_inverse = norms(embeddings)[0].astype(work), None
+    if margin.normalize[0]:
+        embeddings, scaled_inverse = leveled(embeddings)
+        scaled_inverse = scaled_inverse.astype(work)
     is_sum = margin.reduce == "sum"
     bound = math.inf if margin.bound is None or bias is not None else margin.bound
     bounded = bound + math.log(num_classes) <= LARGEST_LOG_SUM
-    layout = Layout(first, num_classes, axis_name, margin.normalize[1], dtype, is_sum, bounded)
-    inverse = inverse_norm if margin.normalize[0] else None
-    operands = Operands(embeddings, inverse, weights, update, bias, None, None)
-    labels = labels.astype(jnp.int32)
-    size = classes.block_size
-    if isinstance(size, str):  # auto
-        few = slice_size * centers(weights) < AUTO_ROWS and update is None
-        size = None if few else max(1, AUTO_BLOCK // centers(weights))
+    layout = Layout(
+        first, num_classes, axis_name, margin.normalize[1], dtype, work, is_sum, bounded
+    )
+    operands = Operands(embeddings, scaled_inverse, weights, bias)
+    size = _block_size(classes.block_size, weights)
     if size is None:
         scores = dense(operands, labels, layout)
     else:
-        scores = streamed(operands, labels, layout, block=size, backward_block=size)
+        scores = streamed(operands, labels, layout, block=size)
 
     state = None
     if margin.observe is not None:
-        seen = Seen(scores.target, lax.stop_gradient(norm), known, scores.log_sum)
+        seen = Seen(scores.target(), lax.stop_gradient(norm), real, scores.log_sum)
         context, state = margin.observe(seen, context)
-
-    def negative(similarity, target, class_norm, rest):
-        return margin.negative(similarity, Context(target, rest[0], rest[1], class_norm))
-
-    outputs = scores.reduce(negative, (norm, context))
+    blank = jnp.zeros_like(norm)  # in place of what the reduction fills in
+    outputs = scores.reduce(margin.negative, Context(blank, norm, context, blank))
     shared = Context(outputs.target, norm, context, outputs.class_norm)
     positive = margin.target(outputs.target, shared)
-    if margin.reduce == "sum":
-        losses = positive + outputs.reduced
-    else:
-        # softplus(LSE of the negatives - target): the cross-entropy without a second target logit.
-        losses = jax.nn.softplus(outputs.reduced - positive)
+    # softplus(LSE of the negatives - target): the cross-entropy without a second target logit.
+    reduced = outputs.reduced
+    losses = reduced + positive if is_sum else jax.nn.softplus(reduced - positive)
     if margin.penalty is not None:
         losses += margin.penalty(shared)
-    losses = jnp.where(real & ~known, jnp.nan, jnp.where(known, losses, 0))
-
-    losses = losses.astype(working_dtype(embeddings, weights))
+    chex.assert_equal_shape([losses, labels])  # a hyperparameter of another shape would show here
+    losses = jnp.where(real | padding, jnp.where(real, losses, 0), jnp.nan).astype(work)
     own = functools.partial(own_rows, count=row_count, axis_name=axis_name)
     return Rows(own(losses), own(outputs.target), own(outputs.hardest), state)
+
+
+def _block_size(given: int | str | None, weights: jax.Array | FusedSGD) -> int | None:
+    """How many classes are streamed at a time; None for all at once."""
+    if not isinstance(given, str):
+        return given
+    centers = center_count(raw(weights))
+    if len(raw(weights)) * centers < AUTO_ROWS and not isinstance(weights, FusedSGD):
+        return None
+    return max(1, AUTO_BLOCK // centers)
 
 
 def own_rows(values: jax.Array, count: int, axis_name: str | None) -> jax.Array:
@@ -248,14 +245,19 @@ def own_rows(values: jax.Array, count: int, axis_name: str | None) -> jax.Array:
     return lax.dynamic_slice_in_dim(values, lax.axis_index(axis_name) * count, count)
 
 
-def _for_rows(context: Any, real: jax.Array, dtype: jnp.dtype) -> Any:
+def _for_rows(context: Any, padding: jax.Array, dtype: jnp.dtype) -> Any:
     """The context in the losses' type, with nothing of a padding row in it."""
 
-    def clean(leaf):
+    def clean(leaf: Any) -> jax.Array:
         leaf = jnp.asarray(leaf)
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            leaf = leaf.astype(dtype)
-        return jnp.where(real, leaf, jnp.zeros((), leaf.dtype)) if leaf.ndim else leaf
+        if leaf.ndim and leaf.shape != padding.shape:
+            raise ValueError(
+                f"an array of {leaf.shape} stands in the context of {padding.shape} rows: give one "
+                "number per row, or a scalar"
+            )
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return jnp.where(padding, 0, leaf.astype(dtype)) if leaf.ndim else leaf.astype(dtype)
 
     return jax.tree.map(clean, context)
 
@@ -263,7 +265,7 @@ def _for_rows(context: Any, real: jax.Array, dtype: jnp.dtype) -> Any:
 def _gather_rows(tree: Any, axis_name: str) -> Any:
     """Per-row arrays of all devices, in axis order; scalars as they are."""
 
-    def gather(leaf):
+    def gather(leaf: Any) -> Any:
         return lax.all_gather(leaf, axis_name, tiled=True) if jnp.ndim(leaf) else leaf
 
     return jax.tree.map(gather, tree)

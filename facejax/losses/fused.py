@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from facejax.losses.numerics import add_rows
+
 
 class FusedSGD(NamedTuple):
     """Class weights with all that SGD needs, to be given to a streamed loss in their place.
@@ -40,10 +42,10 @@ def update_block(
     """Updates the rows from `start` on, where `counts` [block]."""
     counts = jnp.expand_dims(counts, range(1, gradient.ndim))
 
-    def read(whole):
+    def read(whole: jax.Array) -> jax.Array:
         return lax.dynamic_slice_in_dim(whole, start, len(gradient))
 
-    def write(whole, part):
+    def write(whole: jax.Array, part: jax.Array) -> jax.Array:
         old = read(whole)
         part = jnp.where(counts, part.astype(old.dtype), old)
         return lax.dynamic_update_slice_in_dim(whole, part, start, 0)
@@ -66,8 +68,6 @@ def update_rows(given: FusedSGD, index: jax.Array, gradient: jax.Array) -> Fused
     Rows past the end are left out.
     """
     return given._replace(
-        weights=given.weights.at[index].add(
-            (-given.learning_rate * gradient).astype(given.weights.dtype), mode="drop"
-        ),
-        trace=given.trace.at[index].add(gradient.astype(given.trace.dtype), mode="drop"),
+        weights=add_rows(given.weights, index, -given.learning_rate * gradient),
+        trace=add_rows(given.trace, index, gradient),
     )

@@ -11,16 +11,26 @@ from facejax.losses.fused import FusedSGD
 from facejax.losses.numerics import VOID
 
 
+class Context(NamedTuple):
+    """What a margin may see of a row besides the similarity at hand; gradients flow through it."""
+
+    target: jax.Array  # [B], the similarity with the row's own class
+    norm: jax.Array  # [B], the norm of the raw embedding
+    extra: Any = None  # the caller's `context`, or what `Margin.observe` made of it
+    class_norm: Any = None  # [B], the norm of the row's own raw class weight
+
+
+# What becomes of the negatives, elementwise: (similarities [B, classes], Context) -> logits.
+Negative = Callable[[jax.Array, Context], jax.Array]
+
+
 class Operands(NamedTuple):
-    """All that has a gradient."""
+    """The arrays of which similarities are made."""
 
     embeddings: jax.Array  # [B, D], of all devices
     inverse_norm: jax.Array | None  # [B], if features are normalised
-    weights: jax.Array  # [C, D] or [C, K, D], this device's
-    update: FusedSGD | None  # the rest of it, where the class weights came in one
+    weights: jax.Array | FusedSGD  # [C, D] or [C, K, D], this device's
     bias: jax.Array | None  # [C]
-    context: Any  # what the negatives see besides: a pytree of [B] and scalar arrays
-    constants: Any  # traced hyperparameters, as the forward and the backward close over them
 
 
 class Layout(NamedTuple):
@@ -30,7 +40,8 @@ class Layout(NamedTuple):
     num_classes: int  # over all devices; what lies behind is padding
     axis_name: str | None
     normalize_classes: bool
-    dtype: Any  # to which class weights are rounded before the products, or None
+    products: Any  # the type to which class weights are rounded before the products, or None
+    dtype: Any  # of similarities and losses: float32, or float64
     is_sum: bool  # of the negatives' terms, else the log-sum-exp of their logits
     bounded: bool  # a float32 sum of the negatives' exponentials cannot overflow
 
@@ -42,6 +53,21 @@ class Outputs(NamedTuple):
     class_norm: jax.Array  # norm of the own class weight
     reduced: jax.Array  # log-sum-exp, or sum, of the negatives
     hardest: jax.Array  # the largest similarity with another class; without gradient
+
+
+class Scores(NamedTuple):
+    """The similarities of a batch, in two steps: the targets, then the negatives.
+
+    Attributes:
+      target: () -> similarities with the rows' own classes [B], without gradient.
+      log_sum: f -> LSE_{j != y} f(s_ij) [B], without gradient.
+      reduce: (negative, Context) -> Outputs. The `target` and `class_norm` of the context given are
+        blank; they are filled in before the negatives see it.
+    """
+
+    target: Callable[[], jax.Array]
+    log_sum: Callable[[Callable[[jax.Array], jax.Array]], jax.Array]
+    reduce: Callable[[Negative, Context], Outputs]
 
 
 def similarities(
@@ -64,24 +90,14 @@ def similarities(
     return products if bias is None else products + bias.astype(products.dtype)[None, :]
 
 
-class Scores(NamedTuple):
-    """The similarities of a batch, in two steps: the targets, then the negatives.
-
-    Attributes:
-      target: [B], without gradient.
-      log_sum: f -> LSE_{j != y} f(s_ij) [B], without gradient.
-      reduce: (negative, context) -> Outputs, where negative is (similarities [B, classes],
-        target [B], class_norm [B], context) -> logits or terms [B, classes].
-    """
-
-    target: jax.Array
-    log_sum: Callable[[Callable], jax.Array]
-    reduce: Callable[[Callable, Any], Outputs]
+def raw(weights: jax.Array | FusedSGD) -> jax.Array:
+    """The class weights themselves."""
+    return weights.weights if isinstance(weights, FusedSGD) else weights
 
 
 def rounded(weights: jax.Array, layout: Layout) -> jax.Array:
     """Class weights in the products' type."""
-    return weights if layout.dtype is None else weights.astype(layout.dtype)
+    return weights if layout.products is None else weights.astype(layout.products)
 
 
 def flat(weights: jax.Array) -> jax.Array:
@@ -89,8 +105,8 @@ def flat(weights: jax.Array) -> jax.Array:
     return weights.reshape(-1, weights.shape[-1])
 
 
-def centers(weights: jax.Array) -> int:
-    """K, the centres a class has."""
+def center_count(weights: jax.Array) -> int:
+    """K, the number of centres of a class."""
     return weights.shape[1] if weights.ndim == 3 else 1
 
 

@@ -1,13 +1,25 @@
 """The margins: what each loss does to the target's similarity and to the negatives'.
 
-A `Margin` is handed to `facejax.losses.margin_softmax`. The losses by their papers' names, with
-formulas, references and defaults, are in `softmax.py`, `additive.py`, `multiplicative.py`,
-`hard_negatives.py`, `quality.py` and `binary.py`. Hyperparameters may be traced, but for strings,
-flags and the integer margins of `l_softmax` and `sphereface`.
+    loss_i = log(1 + exp(LSE_{j != y} n(s_ij) - p(s_iy)))
+
+    similarity  s_ij             cosines, or the raw products of embeddings and class weights
+      |             |
+    target p    negative n       the margin: two elementwise functions, all that tells losses apart
+      |             |
+    engine                       sums over classes: dense | streamed | sharded | sampled, for all
+    loss_i                       one per example
+
+This file is the middle line. (LSE is the logarithm of a sum of exponentials. The binary losses,
+`reduce="sum"`, are p(s_iy) + sum_{j != y} n(s_ij) instead.) A `Margin` is handed to
+`facejax.losses.margin_softmax`. The losses by their papers' names, with formulas, references and
+defaults, are in `softmax.py`, `additive.py`, `multiplicative.py`, `hard_negatives.py`, `quality.py`
+and `binary.py`. Hyperparameters may be traced, but for strings, flags and the integer margins of
+`l_softmax` and `sphereface`.
 """
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -36,47 +48,48 @@ def softmax() -> Margin:
     return Margin(_identity, _identity, normalize=(False, False))
 
 
-def normface(*, scale) -> Margin:
+def normface(*, scale: Number) -> Margin:
     """Scaled cosines, without any margin."""
-    return Margin(_scaled(scale), _scaled(scale), bound=_known(scale))
+    return _on_target(scale, lambda cosine, _: scale * cosine)
 
 
-def cosface(*, scale, margin) -> Margin:
+def cosface(*, scale: Number, margin: Number) -> Margin:
     """An additive margin in the cosine."""
-    target = lambda cosine, _: scale * (cosine - margin)  # noqa: E731
-    return Margin(target, _scaled(scale), bound=_known(scale))
+    return _on_target(scale, lambda cosine, _: scale * (cosine - margin))
 
 
-def arcface(*, scale, margin, beyond_pi="linear", gradient="exact") -> Margin:
+def arcface(
+    *, scale: Number, margin: Number, beyond_pi: str = "linear", gradient: str = "exact"
+) -> Margin:
     """An additive margin in the angle."""
     one_of("gradient", gradient, GRADIENTS)
 
-    def target(cosine, _):
+    def target(cosine: jax.Array, _: Context) -> jax.Array:
         value = cosine_of_sum(cosine, margin, beyond_pi=beyond_pi)
         if gradient == "straight_through":
             value = cosine + lax.stop_gradient(value - cosine)
         return scale * value
 
-    return Margin(target, _scaled(scale), bound=_known(scale))
+    return _on_target(scale, target)
 
 
-def combined_margin(*, scale, m1, m2, m3, beyond_pi) -> Margin:
+def combined_margin(*, scale: Number, m1: Number, m2: Number, m3: Number, beyond_pi: str) -> Margin:
     """A factor, an angle and a cosine."""
 
-    def target(cosine, _):
+    def target(cosine: jax.Array, _: Context) -> jax.Array:
         if isinstance(m1, (int, float)) and m1 == 1:
             return scale * (cosine_of_sum(cosine, m2, beyond_pi=beyond_pi) - m3)
         whole = m1 * angle(cosine) + m2
         value = beyond(jnp.cos(whole), whole <= math.pi, cosine, m2, beyond_pi)
         return scale * (value - m3)
 
-    return Margin(target, _scaled(scale), bound=_known(scale))
+    return _on_target(scale, target)
 
 
-def li_arcface(*, scale, margin) -> Margin:
+def li_arcface(*, scale: Number, margin: Number) -> Margin:
     """Logits linear in the angle."""
 
-    def logit(cosine, added):
+    def logit(cosine: jax.Array, added: Number) -> jax.Array:
         return scale * (1 - 2 / math.pi * (angle(cosine) + added))
 
     return Margin(
@@ -89,50 +102,57 @@ def li_arcface(*, scale, margin) -> Margin:
 # Multiplicative margins
 
 
-def l_softmax(*, margin, blend) -> Margin:
+def l_softmax(*, margin: int, blend: Number) -> Margin:
     """psi(theta) on raw features and raw class weights."""
 
-    def target(similarity, context):
+    def target(similarity: jax.Array, context: Context) -> jax.Array:
         return _annealed_psi(similarity, context.norm * context.class_norm, margin, blend)
 
     return Margin(target, _identity, normalize=(False, False))
 
 
-def sphereface(*, margin, blend) -> Margin:
+def sphereface(*, margin: int, blend: Number) -> Margin:
     """psi(theta) on unit class weights and raw features."""
 
-    def target(similarity, context):
+    def target(similarity: jax.Array, context: Context) -> jax.Array:
         return _annealed_psi(similarity, context.norm, margin, blend)
 
     return Margin(target, _identity, normalize=(False, True))
 
 
-def _annealed_psi(similarity, lengths, margin, blend) -> jax.Array:
+def _annealed_psi(
+    similarity: jax.Array, lengths: jax.Array, margin: int, blend: Number
+) -> jax.Array:
     """(blend lengths cos + lengths psi) / (1 + blend), where similarity = lengths cos."""
     positive = lengths > 0
     cosine = jnp.where(positive, similarity / jnp.where(positive, lengths, 1), 0)
     return (blend * similarity + lengths * psi(cosine, margin)) / (1 + blend)
 
 
-def sphereface_r(*, scale, margin) -> Margin:
+def sphereface_r(*, scale: Number, margin: Number) -> Margin:
     """psi(theta) with a real factor, scaled."""
-    target = lambda cosine, _: scale * real_psi(cosine, margin)  # noqa: E731
-    return Margin(target, _scaled(scale), bound=_known(scale))
+    return _on_target(scale, lambda cosine, _: scale * real_psi(cosine, margin))
 
 
 # Hard negatives
 
 
-def mv_softmax(*, scale, margin, base, hardness, adaptive, beyond_pi) -> Margin:
+def mv_softmax(
+    *, scale: Number, margin: Number, base: str, hardness: Number, adaptive: bool, beyond_pi: str
+) -> Margin:
     """Negatives above the margined target are raised."""
     one_of("base", base, ("arc", "am"))
 
-    def margined(cosine, rule):
+    def margined(cosine: jax.Array, rule: str) -> jax.Array:
         if base == "am":
-            return cosine - margin
+            return (
+                jnp.where(cosine > 0, cosine - margin, cosine)
+                if rule == "easy"
+                else cosine - margin
+            )
         return cosine_of_sum(cosine, margin, beyond_pi=rule)
 
-    def negative(cosine, context):
+    def negative(cosine: jax.Array, context: Context) -> jax.Array:
         hard = cosine > margined(context.target, "plain")[:, None]
         raised = (1 + hardness) * cosine + hardness if adaptive else cosine + hardness
         return scale * jnp.where(hard, raised, cosine)
@@ -140,30 +160,31 @@ def mv_softmax(*, scale, margin, base, hardness, adaptive, beyond_pi) -> Margin:
     return Margin(lambda cosine, _: scale * margined(cosine, beyond_pi), negative)
 
 
-def circle(*, scale, margin) -> Margin:
+def circle(*, scale: Number, margin: Number) -> Margin:
     """Each cosine weighted by its distance from its optimum; the weights are constants."""
 
-    def target(cosine, _):
+    def target(cosine: jax.Array, _: Context) -> jax.Array:
         weight = lax.stop_gradient(jax.nn.relu(1 + margin - cosine))
         return scale * weight * (cosine - (1 - margin))
 
-    def negative(cosine, _):
+    def negative(cosine: jax.Array, _: Context) -> jax.Array:
         weight = lax.stop_gradient(jax.nn.relu(cosine + margin))
         return scale * weight * (cosine - margin)
 
     return Margin(target, negative)
 
 
-def curricularface(*, scale, margin, rate, update) -> Margin:
+def curricularface(*, scale: Number, margin: Number, rate: Number, update: bool) -> Margin:
     """Hard negatives are modulated by t, which follows the mean target cosine."""
 
-    def observe(seen: Seen, t):
+    def observe(seen: Seen, t: Any) -> tuple[Any, Any]:
+        t = jnp.asarray(t, seen.target.dtype)
         if update:
             t = _moved(t, _mean(seen.target, seen.real), rate, jnp.any(seen.real))
         t = lax.stop_gradient(t)
         return t, t
 
-    def negative(cosine, context):
+    def negative(cosine: jax.Array, context: Context) -> jax.Array:
         hard = cosine > cosine_of_sum(context.target, margin, beyond_pi="plain")[:, None]
         return scale * jnp.where(hard, cosine * (context.extra + cosine), cosine)
 
@@ -174,28 +195,37 @@ def curricularface(*, scale, margin, rate, update) -> Margin:
 # Margins that follow the sample
 
 
-def magface(*, scale, l_a, u_a, l_m, u_m, lambda_g, beyond_pi) -> Margin:
+def magface(
+    *,
+    scale: Number,
+    l_a: Number,
+    u_a: Number,
+    l_m: Number,
+    u_m: Number,
+    lambda_g: Number,
+    beyond_pi: str,
+) -> Margin:
     """An angular margin that grows with the norm, and a penalty on small norms."""
 
-    def target(cosine, context):
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
         size = jnp.clip(context.norm, l_a, u_a)
         margin = l_m + (u_m - l_m) / (u_a - l_a) * (size - l_a)
         return scale * cosine_of_sum(cosine, margin, beyond_pi=beyond_pi)
 
-    def penalty(context):
+    def penalty(context: Context) -> jax.Array:
         size = jnp.clip(context.norm, l_a, u_a)
         return lambda_g * (1 / size + size / u_a**2)
 
-    return Margin(target, _scaled(scale), penalty=penalty, bound=_known(scale))
+    return _on_target(scale, target, penalty=penalty)
 
 
-def adaface(*, scale, margin, h, rate, update) -> Margin:
+def adaface(*, scale: Number, margin: Number, h: Number, rate: Number, update: bool) -> Margin:
     """Angular and additive margins that follow the norm's place among the norms seen."""
     edge = 1e-3
 
-    def observe(seen: Seen, statistics):
+    def observe(seen: Seen, statistics: Any) -> tuple[Any, Any]:
         norm = lax.stop_gradient(jnp.clip(seen.norm, edge, 100))
-        mean, std = statistics
+        mean, std = (jnp.asarray(one, norm.dtype) for one in statistics)
         if update:
             count = jnp.sum(seen.real, dtype=norm.dtype)
             batch_mean = _mean(norm, seen.real)
@@ -207,71 +237,73 @@ def adaface(*, scale, margin, h, rate, update) -> Margin:
         quality = jnp.clip(h * (norm - mean) / (std + edge), -1, 1)
         return quality, AdaFaceStatistics(mean, std)
 
-    def target(cosine, context):
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
         theta = angle(jnp.clip(cosine, edge - 1, 1 - edge))
         moved = jnp.clip(theta - margin * context.extra, edge, math.pi - edge)
         return scale * (jnp.cos(moved) - (margin + margin * context.extra))
 
-    def negative(cosine, _):
+    def negative(cosine: jax.Array, _: Context) -> jax.Array:
         return scale * jnp.clip(cosine, edge - 1, 1 - edge)
 
     return Margin(target, negative, observe=observe, bound=_known(scale))
 
 
-def elasticface(*, scale, base, sort) -> Margin:
-    """A margin a row, drawn by the caller and handed in as the context."""
+def elasticface(*, scale: Number, base: str, sort: bool) -> Margin:
+    """One margin per row, drawn by the caller and handed in as the context."""
     one_of("base", base, ("arc", "cos"))
 
-    def observe(seen: Seen, margins):
+    def observe(seen: Seen, margins: Any) -> tuple[Any, Any]:
         if sort:
             margins = _smallest_to_largest_cosine(margins, seen)
         return margins, None
 
-    def target(cosine, context):
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
         if base == "cos":
             return scale * (cosine - context.extra)
         return scale * cosine_of_sum(cosine, context.extra, beyond_pi="plain")
 
-    return Margin(target, _scaled(scale), observe=observe, bound=_known(scale))
+    return _on_target(scale, target, observe=observe)
 
 
 # Binary losses: a sum over the classes
 
 
-def sphereface2(*, scale, margin, balance, t, weight) -> Margin:
-    """One logistic regression a class, on a bent cosine; the bias is the context."""
+def sphereface2(
+    *, scale: Number, margin: Number, balance: Number, t: Number, weight: Number
+) -> Margin:
+    """One logistic regression per class, on a bent cosine; the bias is the context."""
 
-    def bent(cosine):
+    def bent(cosine: jax.Array) -> jax.Array:
         inside = cosine > -1
         return jnp.where(inside, 2 * ((jnp.where(inside, cosine, 0) + 1) / 2) ** t, 0) - 1
 
-    def target(cosine, context):
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
         logit = scale * (bent(cosine) - margin) + context.extra
         return weight * balance / scale * jax.nn.softplus(-logit)
 
-    def negative(cosine, context):
+    def negative(cosine: jax.Array, context: Context) -> jax.Array:
         logit = scale * (bent(cosine) + margin) + context.extra
         return weight * (1 - balance) / scale * jax.nn.softplus(logit)
 
     return Margin(target, negative, reduce="sum")
 
 
-def uniface(*, scale, margin, balance) -> Margin:
+def uniface(*, scale: Number, margin: Number, balance: Number) -> Margin:
     """One threshold for all pairs of sample and class; the bias is the context."""
 
-    def target(cosine, context):
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
         return jax.nn.softplus(context.extra - scale * (cosine - margin))
 
-    def negative(cosine, context):
+    def negative(cosine: jax.Array, context: Context) -> jax.Array:
         return balance * jax.nn.softplus(scale * cosine - context.extra)
 
     return Margin(target, negative, reduce="sum")
 
 
-def sface(*, scale, slope, a, b) -> Margin:
+def sface(*, scale: Number, slope: Number, a: Number, b: Number) -> Margin:
     """Cosines weighted by sigmoids of the angle, which are constants."""
 
-    def gate(signed):
+    def gate(signed: jax.Array) -> jax.Array:
         return scale * lax.stop_gradient(jax.nn.sigmoid(slope * signed))
 
     return Margin(
@@ -293,10 +325,11 @@ def p2sgrad() -> Margin:
 # A scale that follows the batch
 
 
-def adacos(*, update) -> Margin:
+def adacos(*, update: bool) -> Margin:
     """No margin; the scale follows the median angle and the negatives; the context is the scale."""
 
-    def observe(seen: Seen, scale):
+    def observe(seen: Seen, scale: Any) -> tuple[Any, Any]:
+        scale = jnp.asarray(scale, seen.target.dtype)
         if update:
             negatives = seen.log_sum(lambda cosine: scale * cosine)
             count = jnp.sum(seen.real)
@@ -306,11 +339,12 @@ def adacos(*, update) -> Margin:
             # cos(min(pi / 4, theta))
             largest = jnp.maximum(jnp.cos(jnp.pi / 4).astype(median.dtype), median)
             fresh = (total - jnp.log(jnp.maximum(count, 1)).astype(total.dtype)) / largest
-            scale = jnp.where((count > 0) & (total > VOID / 2), fresh, scale)
+            # Of the few negatives of two classes the sum may be below 1, and its logarithm below 0.
+            scale = jnp.where((count > 0) & (total > VOID / 2) & (fresh > 0), fresh, scale)
         scale = lax.stop_gradient(scale)
         return scale, scale
 
-    def logit(cosine, context):
+    def logit(cosine: jax.Array, context: Context) -> jax.Array:
         return context.extra * cosine
 
     return Margin(logit, logit, observe=observe)
@@ -323,8 +357,19 @@ def _identity(similarity: jax.Array, _: Context) -> jax.Array:
     return similarity
 
 
-def _scaled(scale: Number):
-    return lambda cosine, _: scale * cosine
+def _on_target(
+    scale: Number,
+    target: Callable[[jax.Array, Context], jax.Array],
+    *,
+    observe: Callable[[Seen, Any], tuple[Any, Any]] | None = None,
+    penalty: Callable[[Context], jax.Array] | None = None,
+) -> Margin:
+    """A margin on the target alone; the logit of a negative is its scaled cosine."""
+
+    def negative(cosine: jax.Array, _: Context) -> jax.Array:
+        return scale * cosine
+
+    return Margin(target, negative, observe=observe, penalty=penalty, bound=_known(scale))
 
 
 def _mean(values: jax.Array, real: jax.Array) -> jax.Array:
@@ -332,9 +377,9 @@ def _mean(values: jax.Array, real: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(real, values, 0)) / count
 
 
-def _moved(old, new: jax.Array, rate: Number, valid: jax.Array) -> jax.Array:
-    """A running mean, moved by `rate` of the way where the batch has a value."""
-    return jnp.where(valid, rate * new + (1 - rate) * old, old)
+def _moved(old: jax.Array, new: jax.Array, rate: Number, valid: jax.Array) -> jax.Array:
+    """A running mean, moved by `rate` of the way where the batch has a value; of the old's type."""
+    return jnp.where(valid, (rate * new + (1 - rate) * old).astype(old.dtype), old)
 
 
 def _smallest_to_largest_cosine(margins: jax.Array, seen: Seen) -> jax.Array:

@@ -12,7 +12,7 @@ from jax import lax
 
 from facejax.losses.batch_pairs import (
     all_pairs,
-    check_batch,
+    checked_batch,
     only,
     settle,
     squared_distances,
@@ -61,15 +61,14 @@ def contrastive(
       eq. 2: https://arxiv.org/abs/1406.4773
     """
     one_of("distance", distance, DISTANCES)
-    _check_pairs(a, b)
-    dtype = working_dtype(a, b)
+    (a, b), dtype = _pairs(a, b)
     difference = a.astype(dtype) - b.astype(dtype)
     if distance == "l2":
         length = norms(difference)[0]
     else:  # jnp.abs has slope 1 at 0
         length = jnp.sum(difference * jnp.sign(difference), axis=-1)
-    gap = jax.nn.relu(jnp.asarray(margin, dtype) - length)
-    return 0.5 * jnp.square(jnp.where(_positive(same, dtype), length, gap))
+    gap = jax.nn.relu(_per_row(margin, a, dtype) - length)
+    return 0.5 * jnp.square(jnp.where(_per_row(same, a, dtype) > 0, length, gap))
 
 
 def contrastive_cosine(
@@ -102,11 +101,10 @@ def contrastive_cosine(
       Sun et al., Deep Learning Face Representation by Joint Identification-Verification, 2014,
       eq. 3: https://arxiv.org/abs/1406.4773
     """
-    _check_pairs(a, b)
-    dtype = working_dtype(a, b)
+    (a, b), dtype = _pairs(a, b)
     cosine = jnp.sum(unit(a).astype(dtype) * unit(b).astype(dtype), axis=-1)
-    score = jax.nn.sigmoid(jnp.asarray(weight, dtype) * cosine + jnp.asarray(bias, dtype))
-    return 0.5 * jnp.square(_positive(same, dtype).astype(dtype) - score)
+    score = jax.nn.sigmoid(_per_row(weight, a, dtype) * cosine + _per_row(bias, a, dtype))
+    return 0.5 * jnp.square((_per_row(same, a, dtype) > 0).astype(dtype) - score)
 
 
 def triplet(
@@ -138,11 +136,10 @@ def triplet(
       Schroff et al., FaceNet: A Unified Embedding for Face Recognition and Clustering, 2015,
       eq. 3: https://arxiv.org/abs/1503.03832
     """
-    _check_pairs(anchors, positives, negatives)
-    dtype = working_dtype(anchors, positives, negatives)
-    a, p, n = (unit(rows).astype(dtype) for rows in (anchors, positives, negatives))
+    rows, dtype = _pairs(anchors, positives, negatives)
+    a, p, n = (unit(one).astype(dtype) for one in rows)
     near, far = jnp.sum(jnp.square(a - p), axis=-1), jnp.sum(jnp.square(a - n), axis=-1)
-    return jax.nn.relu(near - far + jnp.asarray(margin, dtype))
+    return jax.nn.relu(near - far + _per_row(margin, a, dtype))
 
 
 def batch_triplet(
@@ -187,7 +184,7 @@ def batch_triplet(
       eq. 3 and 4: https://arxiv.org/abs/1503.03832
     """
     one_of("mining", mining, MININGS)
-    check_batch(embeddings, labels)
+    embeddings, labels = checked_batch(embeddings, labels)
     pairs = all_pairs(labels)
     distances = squared_distances(unit(only(embeddings, pairs.known)))
     margin = jnp.asarray(margin, distances.dtype)
@@ -231,7 +228,7 @@ def center(embeddings: jax.Array, labels: jax.Array, centers: jax.Array) -> jax.
       Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, 2016,
       eq. 2 and 3: https://ydwen.github.io/papers/WenECCV16.pdf
     """
-    check_batch(embeddings, labels, centers)
+    embeddings, labels, centers = checked_batch(embeddings, labels, centers)
     dtype = working_dtype(embeddings, centers)
     known = (labels >= 0) & (labels < len(centers))
     own = lax.stop_gradient(centers)[jnp.where(known, labels, 0)].astype(dtype)
@@ -270,7 +267,7 @@ def update_centers(
       Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, 2016,
       eq. 4: https://ydwen.github.io/papers/WenECCV16.pdf
     """
-    check_batch(embeddings, labels, centers)
+    embeddings, labels, centers = checked_batch(embeddings, labels, centers)
     dtype = working_dtype(embeddings, centers)
     known = (labels >= 0) & (labels < len(centers))
     index = jnp.where(known, labels, len(centers))  # past the end: dropped
@@ -282,11 +279,18 @@ def update_centers(
     return fixed.at[index].add(steps, mode="drop").astype(centers.dtype)
 
 
-def _check_pairs(*rows: jax.Array) -> None:
+def _pairs(*rows: jax.Array) -> tuple[tuple[jax.Array, ...], jnp.dtype]:
+    """Rows [N, D] of equal shape, and the type to compute in."""
+    rows = tuple(jnp.asarray(one) for one in rows)
     chex.assert_rank(rows, 2)
     chex.assert_type(rows, float)
     chex.assert_equal_shape(rows)
+    return rows, working_dtype(*rows)
 
 
-def _positive(same: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    return jnp.asarray(same).astype(dtype) > 0
+def _per_row(value: float | jax.Array, rows: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """One number per row, or for all, in the type; anything else would be broadcast to [N, N]."""
+    value = jnp.asarray(value).astype(dtype)
+    if value.shape not in ((), rows.shape[:1]):
+        raise ValueError(f"shape {value.shape} given for {len(rows)} rows: give [N] or a scalar")
+    return value

@@ -17,6 +17,7 @@ def working_dtype(*arrays: jax.Array) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if double else jnp.float32)
 
 
+@jax.custom_jvp
 def norms(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Euclidean norms over the last axis and their inverses, in `working_dtype`.
 
@@ -34,6 +35,33 @@ def norms(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
     safe = jnp.where(positive, squares, 1)
     inverse = jnp.where(positive, lax.rsqrt(safe), 0)
     return jnp.where(positive, jnp.sqrt(safe), 0), inverse
+
+
+@norms.defjvp
+def _norms_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    # Without the cube of the inverse norm, which float32 can't hold below 1e-13 or above 1e13.
+    (vectors,), (moved,) = primals, tangents
+    norm, inverse = norms(vectors)
+    unit = vectors.astype(norm.dtype) * inverse[..., None]
+    along = jnp.sum(unit * moved.astype(norm.dtype), axis=-1)
+    return (norm, inverse), (along, -inverse * (inverse * along))
+
+
+def leveled(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Vectors [..., D] near unit length, and the inverses of their lengths, for products of any.
+
+    They are multiplied by powers of two, which is exact; so products of vectors of lengths from
+    1e-18 to 1e18 stay far from the ends of float32. float16 becomes float32.
+    """
+    inverse = norms(vectors)[1]
+    if vectors.dtype == jnp.float16:
+        vectors = vectors.astype(inverse.dtype)
+    bits = jnp.finfo(inverse.dtype).nexp
+    power = lax.reduce_precision(lax.stop_gradient(inverse), bits, 0)
+    power = jnp.where(inverse > 0, power, 1)
+    return vectors * power.astype(vectors.dtype)[..., None], inverse / power
 
 
 def sine(cosine: jax.Array) -> jax.Array:
@@ -63,7 +91,9 @@ def angle(cosine: jax.Array) -> jax.Array:
 
 
 @angle.defjvp
-def _angle_jvp(primals, tangents):
+def _angle_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     (cosine,), (tangent,) = primals, tangents
     opposite = sine(cosine)
     inside = opposite > 0
@@ -74,8 +104,8 @@ def _angle_jvp(primals, tangents):
 def dot_rows(left: jax.Array, right: jax.Array) -> jax.Array:
     """left [B, D] times right [C, D] transposed: [B, C] in `working_dtype`.
 
-    bfloat16 and float16 inputs are multiplied as they are and summed in float32; so are, in the
-    backward, their gradients. float32 products take full precision on every platform.
+    bfloat16 inputs are multiplied as they are and summed in float32; so are, in the backward, their
+    gradients. float32 products take full precision on every platform.
     """
     left, right = alike(left, right)
     if jnp.finfo(left.dtype).bits < 32:
@@ -84,8 +114,13 @@ def dot_rows(left: jax.Array, right: jax.Array) -> jax.Array:
 
 
 def alike(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both in one type: their own if it is the same, else `working_dtype`."""
-    common = left.dtype if left.dtype == right.dtype else working_dtype(left, right)
+    """Both in one type: bfloat16 if both are, else `working_dtype`.
+
+    float16 is no type for products: the gradient of a raw product, scale / (|e| |w|), leaves its
+    range where that of an embedding does not.
+    """
+    low = left.dtype == right.dtype == jnp.bfloat16
+    common = left.dtype if low else working_dtype(left, right)
     return left.astype(common), right.astype(common)
 
 
@@ -105,11 +140,15 @@ def _low_precision_dot(left: jax.Array, right: jax.Array) -> jax.Array:
     return contract(left, right, 1, 1)
 
 
-def _low_precision_dot_forward(left, right):
+def _low_precision_dot_forward(
+    left: jax.Array, right: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _low_precision_dot(left, right), (left, right)
 
 
-def _low_precision_dot_backward(saved, gradient):
+def _low_precision_dot_backward(
+    saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     # A float32 gradient here would drag both products into float32.
     left, right = saved
     gradient = gradient.astype(left.dtype)
@@ -119,3 +158,17 @@ def _low_precision_dot_backward(saved, gradient):
 
 
 _low_precision_dot.defvjp(_low_precision_dot_forward, _low_precision_dot_backward)
+
+
+def add_rows(whole: jax.Array, place: jax.Array, rows: jax.Array) -> jax.Array:
+    """Adds rows [B, ...] to those of `whole` at `place` [B], some more than once.
+
+    Rows past the end are dropped.
+    """
+    if jnp.finfo(whole.dtype).bits >= 32:
+        return whole.at[place].add(rows.astype(whole.dtype), mode="drop")
+    # One by one in a low precision, the later ones would be too small to count: summed up first.
+    place, which = jnp.unique(place, size=len(place), fill_value=len(whole), return_inverse=True)
+    sums = jnp.zeros_like(rows).at[which].add(rows)
+    sums += whole.at[place].get(mode="fill", fill_value=0).astype(rows.dtype)
+    return whole.at[place].set(sums.astype(whole.dtype), mode="drop")

@@ -15,7 +15,7 @@ from jax import lax
 
 from facejax.losses.batch_pairs import (
     all_pairs,
-    check_batch,
+    checked_batch,
     cosines,
     log_sum_exp,
     mean,
@@ -171,7 +171,7 @@ def n_pairs(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
       Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, 2016, section 3.2:
       https://papers.nips.cc/paper/6200-improved-deep-metric-learning-with-multi-class-n-pair-loss-objective
     """
-    check_batch(embeddings, labels)
+    embeddings, labels = checked_batch(embeddings, labels)
     pairs = all_pairs(labels)
     embeddings = only(embeddings, pairs.known)
     products = dot_rows(embeddings, embeddings)
@@ -211,7 +211,7 @@ def lifted_structure(
       Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, 2016, eq. 4:
       https://arxiv.org/abs/1511.06452
     """
-    check_batch(embeddings, labels)
+    embeddings, labels = checked_batch(embeddings, labels)
     pairs = all_pairs(labels)
     squares = squared_distances(unit(only(embeddings, pairs.known)))
     # Nearer than unit vectors are rounded is together: a direction there would be noise.
@@ -298,7 +298,7 @@ def proxy_anchor(
 
 def _similarities(embeddings, labels):
     """(cosines of all pairs [B, B], who is who)."""
-    check_batch(embeddings, labels)
+    embeddings, labels = checked_batch(embeddings, labels)
     pairs = all_pairs(labels)
     embeddings = only(embeddings, pairs.known)
     return cosines(embeddings, embeddings), pairs
@@ -306,7 +306,7 @@ def _similarities(embeddings, labels):
 
 def _with_proxies(embeddings, proxies, labels):
     """(cosines [B, C], rows that take part [B], whether a proxy is the row's own [B, C])."""
-    check_batch(embeddings, labels, proxies)
+    embeddings, labels, proxies = checked_batch(embeddings, labels, proxies)
     known = (labels >= 0) & (labels < len(proxies))
     own = labels[:, None] == jnp.arange(len(proxies), dtype=labels.dtype)[None, :]
     return cosines(only(embeddings, known), proxies), known, own

@@ -50,6 +50,7 @@ def sample_classes(
       An et al., Partial FC: Training 10 Million Identities on a Single Machine, 2021:
       https://arxiv.org/abs/2010.05222
     """
+    weights = jnp.asarray(weights)
     index, labels = sample_indices(
         key, labels, len(weights), rate=rate, axis_name=axis_name, num_classes=num_classes
     )
@@ -65,7 +66,32 @@ def sample_indices(
     axis_name: str | None = None,
     num_classes: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """As `sample_classes`, but which of this device's `count` rows are taken: [S], ascending."""
+    """As `sample_classes`, but which of this device's `count` rows are taken: [S], ascending.
+
+    With it whatever else has one row per class can be sampled alike, such as a bias.
+
+    Args:
+      key: a PRNG key, the same on every device.
+      labels: [B] integers, global class numbers; -1 for padding.
+      count: rows of this device's slice of the classes.
+      rate: the share taken, in (0, 1].
+      axis_name: the device axis over which classes and batch are split, or None.
+      num_classes: how many of the rows of all slices are classes; the rest is padding.
+
+    Returns:
+      (indices [S] into this device's slice, labels [B] among the rows that they take).
+
+    Raises:
+      ValueError: as `sample_classes`.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> bias = jnp.linspace(-1, 1, 10)
+    >>> index, labels = sample_indices(jax.random.key(0), jnp.array([7, 2]), 10, rate=0.4)
+    >>> bias[index].shape, bool(bias[index][labels[0]] == bias[7])
+    ((4,), True)
+    """
+    labels = jnp.asarray(labels)
     own_rows = len(labels)
     device, slices = jnp.zeros((), labels.dtype), 1
     if axis_name is not None:

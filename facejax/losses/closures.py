@@ -1,0 +1,45 @@
+"""Functions and trees made fit for a `jax.custom_vjp`, whatever transforms it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+
+def hoisted(
+    function: Callable[..., jax.Array], *examples: Any
+) -> tuple[Callable[..., jax.Array], list[jax.Array]]:
+    """A function with what it closes over as one more, last argument; and what that is.
+
+    A custom rule's backward may run when the transformations around its forward are over, so it
+    must not close over anything that is traced, whether or not that has a derivative
+    (`jax.closure_convert` hoists only what may have one).
+
+    Args:
+      function: pytrees of arrays -> an array.
+      *examples: its arguments, or others of their shapes and types.
+    """
+    closed = jax.make_jaxpr(function)(*examples)
+
+    def call(*arguments: Any) -> jax.Array:
+        *given, constants = arguments
+        (values,) = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, constants))(*jax.tree.leaves(given))
+        return values
+
+    return call, [jnp.asarray(constant) for constant in closed.consts]
+
+
+def partition(tree: Any) -> tuple[list[Any], list[Any], Callable[[Any, Any], Any]]:
+    """(leaves that have a gradient, the others, (both) -> the tree)."""
+    leaves, structure = jax.tree.flatten(tree)
+    has = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    floats = [leaf for leaf, one in zip(leaves, has, strict=True) if one]
+    others = [leaf for leaf, one in zip(leaves, has, strict=True) if not one]
+
+    def join(floats: Any, others: Any) -> Any:
+        mine, rest = iter(floats), iter(others)
+        return jax.tree.unflatten(structure, [next(mine if one else rest) for one in has])
+
+    return floats, others, join
