@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from facejax.losses.batch_pairs import (
+    Pairs,
     all_pairs,
     check_batch,
     cosines,
@@ -296,7 +297,7 @@ def proxy_anchor(
     return settle(jnp.full_like(similarity[:, 0], loss), labels, known)
 
 
-def _similarities(embeddings, labels):
+def _similarities(embeddings: jax.Array, labels: jax.Array) -> tuple[jax.Array, Pairs]:
     """(cosines of all pairs [B, B], who is who)."""
     check_batch(embeddings, labels)
     pairs = all_pairs(labels)
@@ -304,7 +305,9 @@ def _similarities(embeddings, labels):
     return cosines(embeddings, embeddings), pairs
 
 
-def _with_proxies(embeddings, proxies, labels):
+def _with_proxies(
+    embeddings: jax.Array, proxies: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(cosines [B, C], rows that take part [B], whether a proxy is the row's own [B, C])."""
     check_batch(embeddings, labels, proxies)
     known = (labels >= 0) & (labels < len(proxies))
