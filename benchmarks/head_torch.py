@@ -14,7 +14,7 @@ def build(*, classes: int, batch: int, dim: int, threads: int) -> Callable[[], N
 
     Args:
       classes: rows of the class weights.
-      batch: embeddings a step.
+      batch: embeddings per step.
       dim: length of an embedding.
       threads: that PyTorch may use.
     """
