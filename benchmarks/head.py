@@ -7,8 +7,8 @@
 
 Forward and backward (or a whole step, where it says so) of ArcFace on random embeddings and class
 weights. Each measurement is a process of its own, so that nothing is left from the one before and
-its peak memory is its own; what is compared by time takes turns in one process, but on a GPU, and
-a ratio is the median of the rounds' ratios. PyTorch (extra `bench`) is left out where it is
+its peak memory is its own. What is compared by time takes turns in one process (not on a GPU),
+and a ratio is the median of the rounds' ratios. PyTorch (extra `bench`) is left out where it is
 missing.
 """
 
@@ -46,12 +46,12 @@ CHOSEN = flags.DEFINE_list("parts", list(PARTS), f"some of {', '.join(PARTS)}")
 GPU = flags.DEFINE_bool("gpu", False, "the part for a GPU in place of the others")
 QUICK = flags.DEFINE_bool("quick", False, "tiny sizes, two rounds: only whether it runs")
 SIZES = flags.DEFINE_list("classes", None, "numbers of classes, in place of each part's own")
-BATCH = flags.DEFINE_list("batch", None, "rows a step; by default 256, on a GPU 1024 and 64")
+BATCH = flags.DEFINE_list("batch", None, "rows per step; by default 256, on a GPU 1024 and 64")
 DIM = flags.DEFINE_integer("dim", 512, "length of an embedding", lower_bound=1)
 DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "of the products; by default bfloat16 on a GPU only"
 )
-BLOCK = flags.DEFINE_string("block_size", "auto", "classes a block, or auto, facejax's default")
+BLOCK = flags.DEFINE_string("block_size", "auto", "classes per block, or auto, facejax's default")
 REPEATS = flags.DEFINE_integer("repeats", 7, "timed rounds, after one that is not", lower_bound=1)
 NETWORK = flags.DEFINE_string("network", "iresnet50", "of the whole step on a GPU; empty for none")
 IMAGE_SIZE = flags.DEFINE_integer("image_size", 112, "that it sees")
@@ -217,7 +217,7 @@ def memory(classes: int, batch: int) -> None:
 
 
 def linearity(sizes: Sequence[int], batch: int) -> None:
-    """Time a class as the classes grow, each size in turn with the first."""
+    """Time per class as the classes grow, each size in turn with the first."""
     for classes in sizes[1:]:
         first, grown = (
             program("gradients", count, batch, block_size=block_size())
@@ -227,7 +227,7 @@ def linearity(sizes: Sequence[int], batch: int) -> None:
         times = [1000 * result.median(number) for number in (0, 1)]
         print(f"  {sizes[0]} classes {times[0]:.0f} ms, {classes} classes {times[1]:.0f} ms")
         per_class = result.ratio(1, 0) * sizes[0] / classes
-        check(f"{classes} / {sizes[0]} classes, time a class", per_class, 1.2)
+        check(f"{classes} / {sizes[0]} classes, time per class", per_class, 1.2)
 
 
 def sampled(classes: int, batch: int) -> None:
@@ -265,7 +265,7 @@ def every_loss(classes: int, batch: int) -> None:
 
 
 def gpu(classes: int, batch: int) -> None:
-    """The head alone, with its update, and in the whole step of a network: a process each."""
+    """The head alone, with its update, and in a network's whole step: one process for each."""
     print(f"  {'':<40}       ms  images/s  peak MiB  temporaries MiB")
     blocks = GPU_BLOCKS if block_size() == "auto" else (block_size(),)
     head = [("gradients", {}), *(("gradients", {"block_size": block}) for block in blocks)]

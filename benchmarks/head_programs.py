@@ -49,12 +49,12 @@ def build(
         products of that and nothing else; or a training step of the head, which donates its state:
         `sgd` (gradients and optax's update), `fused`, `sampled`.
       classes: rows of the class weights.
-      batch: embeddings a step.
+      batch: embeddings per step.
       dim: length of an embedding.
       dtype: of the products; all else is float32, and so are other losses than ArcFace.
       block_size: of `facejax.losses.Classes`.
       loss: the name in `facejax.losses`.
-      centers: sub-centres a class, or 0.
+      centers: sub-centres per class, or 0.
       network: the embeddings are those of this network, which is trained too; empty for none.
       image_size: what it sees.
     """

@@ -5,8 +5,8 @@ Needs the extra `bench`. Nothing but `benchmarks/head.py` imports this.
 
 from collections.abc import Callable
 
-import torch
-from torch.nn import functional
+import torch  # noqa: TID251
+from torch.nn import functional  # noqa: TID251
 
 
 def build(*, classes: int, batch: int, dim: int, threads: int) -> Callable[[], None]:
@@ -14,7 +14,7 @@ def build(*, classes: int, batch: int, dim: int, threads: int) -> Callable[[], N
 
     Args:
       classes: rows of the class weights.
-      batch: embeddings a step.
+      batch: embeddings per step.
       dim: length of an embedding.
       threads: that PyTorch may use.
     """

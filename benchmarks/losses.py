@@ -4,8 +4,8 @@
     python benchmarks/losses.py --only=arcface,cosface     # some of them
     python benchmarks/losses.py --docs=docs/losses.md      # puts the table into the page
 
-Synthetic (rendered) faces, a small network, some twenty seconds a run. Each run appends a line to
-results.jsonl in --directory and is not repeated with the same settings, so the script can be
+Synthetic (rendered) faces, a small network, about twenty seconds per run. Each run appends a line
+to results.jsonl in --directory and is not repeated with the same settings, so the script can be
 stopped and started again. A seed sets the network's first weights and the order of the data; the
 people, the pairs they are judged by and the augmentation's noise are the same for all.
 """

@@ -28,7 +28,7 @@ from absl import app, flags
 from facejax import compilation, losses, models
 
 NETWORK = flags.DEFINE_enum("network", "mobilefacenet", models.NETWORKS, "which network")
-BATCH = flags.DEFINE_integer("batch", 32, "images a step", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 32, "images per step", lower_bound=1)
 IMAGE_SIZE = flags.DEFINE_integer("image_size", 112, "side in pixels, a multiple of 16")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "of the computation")
 REPEATS = flags.DEFINE_integer("repeats", 10, "timed rounds, after one that is not", lower_bound=1)
@@ -98,7 +98,7 @@ def jax_runners(images: jax.Array, labels: jax.Array) -> dict[str, Callable[[], 
 
 
 def measure(runners: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds a call, by name; the runners take turns, the first round is not counted."""
+    """Seconds per call, by name; the runners take turns, the first round is not counted."""
     times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(repeats + 1):
         for name, run in runners.items():
@@ -109,7 +109,7 @@ def measure(runners: dict[str, Callable[[], Any]], repeats: int) -> dict[str, li
 
 
 def describe(times: dict[str, list[float]]) -> None:
-    """Prints a row a runner, and the ratio of facejax to the better PyTorch."""
+    """Prints one row per runner, and the ratio of facejax to the better PyTorch."""
     for name, values in times.items():
         median = statistics.median(values)
         print(

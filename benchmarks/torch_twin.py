@@ -6,9 +6,9 @@ Needs the extra `bench`. Nothing but `benchmarks/step.py --torch` imports this.
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
+import torch  # noqa: TID251
+from torch import nn  # noqa: TID251
+from torch.nn import functional  # noqa: TID251
 
 from facejax.models.iresnet import STAGES
 from facejax.models.mobilefacenet import BOTTLENECKS

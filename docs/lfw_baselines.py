@@ -3,8 +3,8 @@
     python docs/lfw_baselines.py --data=FOLDER [--image_size=64]
 
 FOLDER has train/<Name>/<image>, test/<Name>/<image> and pairs_test.txt (LFW's pairsDevTest.txt).
-PCA is fitted on the training images only. At 64 pixels it takes about a minute of two cores, and
-at 32 seconds.
+PCA is fitted on the training images only. It takes about a minute on two cores at 64 pixels, and
+seconds at 32.
 """
 
 import datetime

@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-import pickle
+import pickle  # noqa: TID251 (what grain hands to its workers)
 import signal
 import subprocess
 import sys

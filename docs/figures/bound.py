@@ -1,6 +1,6 @@
 """Draws docs/figures/softmax_lower_bound.png: the least loss of a softmax on scaled cosines.
 
-python docs/figures/bound.py [--output docs/figures]
+    python docs/figures/bound.py [--output FOLDER]
 
 The lines are `softmax_lower_bound`. Above them: simplices, which attain it; embeddings and class
 weights trained freely by `normface`; and a network trained on scikit-learn's digits (the extra
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from figures import save
+from figures import HERE, save
 from matplotlib.figure import Figure
 from sklearn import datasets
 
@@ -53,7 +53,7 @@ def train(loss, params, *, steps: int, rate: float):
 
 
 def free_loss(classes: int, dimensions: int, scale: float) -> float:
-    """The loss reached when one embedding a class and all class weights are free to move.
+    """The loss reached when one embedding per class and all class weights are free to move.
 
     What is minimised is its logarithm, which has the same minimum and a gradient that does not
     vanish long before it.
@@ -105,7 +105,7 @@ def digits_loss(scale: float) -> float:
 def main() -> None:
     """Trains, draws, and prints every loss beside its bound."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("docs/figures"))
+    parser.add_argument("--output", type=pathlib.Path, default=HERE)
     output = parser.parse_args().output
 
     figure = Figure(figsize=(9, 8), layout="constrained")

@@ -1,6 +1,6 @@
 """Draws docs/figures/digits_features.png: features in the plane, learned by every loss.
 
-python docs/figures/digits.py [--output docs/figures] [--only arcface,facenet]
+    python docs/figures/digits.py [--output FOLDER] [--only arcface,facenet]
 
 The picture of these papers on real images: the 1797 digits of scikit-learn (the extra `figures`), a
 third of them kept for testing and drawn, a perceptron with two outputs, batches of 10 digits x 8
@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from figures import save
+from figures import HERE, save
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn import datasets, model_selection
@@ -159,7 +159,7 @@ def draw_panel(
 def main() -> None:
     """Trains and draws all losses."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("docs/figures"))
+    parser.add_argument("--output", type=pathlib.Path, default=HERE)
     parser.add_argument("--only", help="names of losses, with commas between them")
     arguments = parser.parse_args()
     names = arguments.only.split(",") if arguments.only else LOSSES

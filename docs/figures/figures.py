@@ -1,4 +1,4 @@
-"""What the scripts that draw figures share."""
+"""What the scripts that draw the pictures of this folder share."""
 
 import pathlib
 
@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+HERE = pathlib.Path(__file__).parent  # where the pictures are, whatever the current folder
 
 
 def save(figure: Figure, path: pathlib.Path, *, colors: int = 128, dpi: int = 110) -> None:

@@ -1,6 +1,6 @@
 """Draws docs/figures/magface_quality.png: the embedding's norm against the image's known severity.
 
-python docs/figures/magface.py [--output docs/figures] [--steps 1000] [--seed 0]
+    python docs/figures/magface.py [--output FOLDER] [--steps 1000] [--seed 0]
 
 MagFace is to give good images long embeddings. Synthetic (rendered) faces say how hard each was
 made: severity 0 to 1 of pose, light, blur, noise and occlusion. A small network is trained with
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from figures import save
+from figures import HERE, save
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
@@ -107,7 +107,7 @@ def draw_panel(axis: Axes, name: str, severity: np.ndarray, norms: np.ndarray) -
 def main() -> None:
     """Trains both and draws them side by side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("docs/figures"))
+    parser.add_argument("--output", type=pathlib.Path, default=HERE)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """Draws docs/figures/target_logits.png and docs/figures/decision_boundaries.png.
 
-python docs/figures/margins.py [--output docs/figures]
+    python docs/figures/margins.py [--output FOLDER]
 
 Both are drawn from the margins themselves, `facejax.losses.margins`: what the loss computes, not a
 formula written a second time. About 10 seconds.
@@ -12,14 +12,14 @@ import pathlib
 
 import jax.numpy as jnp
 import numpy as np
-from figures import save
+from figures import HERE, save
 from matplotlib.figure import Figure
 
 from facejax.losses import margins
 from facejax.losses.engine import Context, Margin
 
 DEGREES = np.linspace(0, 180, 721)
-GRID = 401  # points a side of the (s_n, s_p) plane
+GRID = 401  # points along a side of the (s_n, s_p) plane
 LEVELS = np.linspace(-1, 1, 11)
 
 
@@ -65,7 +65,7 @@ def negative_curve(margin: Margin, scale: float, *, target: float = 0.5, extra=N
 
 
 def draw_target_logits(path: pathlib.Path) -> None:
-    """One panel a family."""
+    """One panel per family of losses."""
     figure = Figure(figsize=(11, 16), layout="constrained")
     axes = figure.subplots(4, 2)
     (fixed, rules), (multiplied, quality), (drawn, hard), (raised, binary) = axes
@@ -207,7 +207,7 @@ def draw_decision_boundaries(path: pathlib.Path) -> None:
 def main() -> None:
     """Draws both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("docs/figures"))
+    parser.add_argument("--output", type=pathlib.Path, default=HERE)
     output = parser.parse_args().output
     draw_target_logits(output / "target_logits.png")
     draw_decision_boundaries(output / "decision_boundaries.png")

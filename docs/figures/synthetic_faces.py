@@ -1,14 +1,18 @@
-"""Draws docs/figures/synthetic_faces.png: one synthetic person a row, severity growing from 0 to 1.
+"""Draws docs/figures/synthetic_faces.png: a row for each synthetic person, severity from 0 to 1.
 
-python docs/figures/synthetic_faces.py [--output docs/figures/synthetic_faces.png] [--seed 3]
+    python docs/figures/synthetic_faces.py [--output FOLDER] [--seed 3]
+
+About ten seconds.
 """
 
 import argparse
+import pathlib
 
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+from figures import HERE
 from PIL import Image
 
 from facejax.compilation import jit
@@ -21,7 +25,7 @@ TITLE = "facejax: SYNTHETIC faces, one person a row, severity 0 (left) to 1 (rig
 def main() -> None:
     """Renders the sheet and writes it as a PNG."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", default="docs/figures/synthetic_faces.png")
+    parser.add_argument("--output", type=pathlib.Path, default=HERE)
     parser.add_argument("--seed", type=int, default=3)
     arguments = parser.parse_args()
 
@@ -39,7 +43,9 @@ def main() -> None:
     cv2.putText(title, TITLE, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
     sheet = np.concatenate([title, *rows])
     # A palette keeps the file small: the noise does not compress.
-    Image.fromarray(sheet).quantize(256, dither=Image.Dither.NONE).save(arguments.output)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(sheet).quantize(256, dither=Image.Dither.NONE)
+    picture.save(arguments.output / "synthetic_faces.png")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def cosface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: in cosine, >= 0.
@@ -67,7 +67,7 @@ def arcface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: radians, in [0, pi].
@@ -115,7 +115,7 @@ def combined_margin(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       m1: multiplies the angle, > 0.
@@ -160,7 +160,7 @@ def li_arcface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: radians, >= 0.
@@ -193,14 +193,14 @@ def subcenter_arcface(
     gradient: str = "exact",
     classes: Classes | None = None,
 ) -> jax.Array:
-    """ArcFace with several centres a class, of which the nearest counts.
+    """ArcFace with several centres per class, of which the nearest counts.
 
     cos(theta_j) = max_k cos(x, w_jk), then `arcface`. Only the nearest sub-centre gets a
     gradient, so that noisy images of a class can gather at another one.
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, K, D], raw, K sub-centres a class.
+      weights: [C, K, D], raw, K sub-centres per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: radians, in [0, pi].

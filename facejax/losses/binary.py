@@ -24,7 +24,7 @@ def sphereface2(
     weight: float | jax.Array = 50.0,
     classes: Classes | None = None,
 ) -> jax.Array:
-    """One logistic regression a class, on a bent cosine (SphereFace2, type C).
+    """One logistic regression per class, on a bent cosine (SphereFace2, type C).
 
     weight / scale (balance softplus(-(scale (g_y - m) + b)) + (1 - balance) sum_{j != y}
     softplus(scale (g_j + m) + b)), where g_j = 2 ((cos(theta_j) + 1) / 2)^t - 1. Not a softmax:
@@ -33,7 +33,7 @@ def sphereface2(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       bias: scalar b, trained; starts at `sphereface2_initial_bias`.
       scale: > 0.
@@ -77,7 +77,7 @@ def uniface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       bias: scalar b, trained; starts at `uniface_initial_bias`.
       scale: > 0.
@@ -120,7 +120,7 @@ def sface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       slope: k, how sharp the two gates are.
@@ -158,7 +158,7 @@ def p2sgrad(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       classes: the layout of the classes.
 

@@ -30,7 +30,9 @@ def cosine_of_sum(cosine: jax.Array, margin: Number, *, beyond_pi: str) -> jax.A
     return beyond(value, cosine > -jnp.cos(margin), cosine, margin, beyond_pi)
 
 
-def beyond(value, within, cosine, margin, beyond_pi: str) -> jax.Array:
+def beyond(
+    value: jax.Array, within: jax.Array, cosine: jax.Array, margin: Number, beyond_pi: str
+) -> jax.Array:
     """Where theta + margin is not `within` pi: see `cosine_of_sum`."""
     one_of("beyond_pi", beyond_pi, BEYOND_PI)
     if beyond_pi == "linear":

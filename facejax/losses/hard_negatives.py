@@ -30,7 +30,7 @@ def mv_softmax(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: radians for `arc`, cosine for `am`, whose paper takes 0.35.
@@ -84,7 +84,7 @@ def circle(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: m, in cosine.
@@ -128,7 +128,7 @@ def curricularface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       t: scalar, the state; 0 before the first batch.
       scale: > 0.

@@ -157,12 +157,12 @@ def batch_triplet(
       hard: d_an <= d_ap, every such triplet (not the hardest one);
       all: any.
     The choice has no gradient. FaceNet's loss is the sum of the sums; the mean over mined triplets
-    is sums.sum() / counts.sum(), where that is not 0. One anchor is looked at at a time, so memory
+    is sums.sum() / counts.sum(), where that is not 0. Anchors are taken one at a time, so memory
     grows with B^2 and work with B^3.
 
     Args:
       embeddings: [B, D], raw.
-      labels: [B] integers, any >= 0 an identity; -1 for padding.
+      labels: [B] integers, any >= 0 is an identity; -1 for padding.
       margin: in squared distance.
       mining: `semihard`, `hard` or `all`.
 

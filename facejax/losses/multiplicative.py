@@ -27,7 +27,7 @@ def l_softmax(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       margin: a whole number >= 1.
       blend: lambda >= 0 of the annealing, see `annealed_blend`: the target is (lambda cos +
@@ -69,7 +69,7 @@ def sphereface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       margin: a whole number >= 1.
       blend: lambda >= 0 of the annealing, see `annealed_blend`: the target is (lambda cos +
@@ -111,7 +111,7 @@ def sphereface_r(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: a real number >= 1.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from facejax.losses.batch_pairs import (
+    Pairs,
     all_pairs,
     checked_batch,
     cosines,
@@ -41,7 +42,7 @@ def circle_pairs(
 
     Args:
       embeddings: [B, D], raw.
-      labels: [B] integers, any >= 0 an identity; -1 for padding.
+      labels: [B] integers, any >= 0 is an identity; -1 for padding.
       scale: the paper's gamma, > 0.
       margin: m, in cosine.
 
@@ -85,7 +86,7 @@ def multi_similarity(
 
     Args:
       embeddings: [B, D], raw.
-      labels: [B] integers, any >= 0 an identity; -1 for padding.
+      labels: [B] integers, any >= 0 is an identity; -1 for padding.
       alpha: sharpness over the positives, > 0.
       beta: sharpness over the negatives, > 0.
       threshold: the paper's lambda, in cosine.
@@ -127,7 +128,7 @@ def supcon(
 
     Args:
       embeddings: [B, D], raw.
-      labels: [B] integers, any >= 0 an identity; -1 for padding.
+      labels: [B] integers, any >= 0 is an identity; -1 for padding.
       temperature: > 0.
 
     Returns:
@@ -149,7 +150,7 @@ def supcon(
 
 
 def n_pairs(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
-    """Multi-class N-pair loss: one anchor and one positive an identity, on raw products.
+    """Multi-class N-pair loss: one anchor and one positive per identity, on raw products.
 
     log(1 + sum_k exp(x . p_k - x . p)), where the anchor x is the first row of its identity, p its
     second, and p_k the second rows of the other identities. The paper adds 0.002 times the squared
@@ -157,7 +158,7 @@ def n_pairs(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
 
     Args:
       embeddings: [B, D], raw, and used so.
-      labels: [B] integers, any >= 0 an identity; -1 for padding.
+      labels: [B] integers, any >= 0 is an identity; -1 for padding.
 
     Returns:
       Losses [B], in the anchors' rows; 0 in every other.
@@ -196,7 +197,7 @@ def lifted_structure(
 
     Args:
       embeddings: [B, D], raw.
-      labels: [B] integers, any >= 0 an identity; -1 for padding.
+      labels: [B] integers, any >= 0 is an identity; -1 for padding.
       margin: the paper's alpha, in distance.
 
     Returns:
@@ -223,14 +224,14 @@ def lifted_structure(
 
 
 def proxy_nca(embeddings: jax.Array, proxies: jax.Array, labels: jax.Array) -> jax.Array:
-    """Neighbourhood components analysis with one trained proxy an identity.
+    """Neighbourhood components analysis with one trained proxy per identity.
 
     d(x, p_y) + LSE_{j != y} -d(x, p_j), with d the squared distance at unit length. The own proxy
     is not in the sum, so the loss can be negative; without another proxy it is 0.
 
     Args:
       embeddings: [B, D], raw.
-      proxies: [C, D], raw, one row an identity.
+      proxies: [C, D], raw, one row per identity.
       labels: [B] integers in [0, C); -1 for padding.
 
     Returns:
@@ -262,7 +263,7 @@ def proxy_anchor(
     scale: float | jax.Array = 32.0,
     margin: float | jax.Array = 0.1,
 ) -> jax.Array:
-    """One trained proxy an identity, as the anchor to which the rows of the batch are compared.
+    """One trained proxy per identity, as the anchor to which the rows of the batch are compared.
 
     mean over the proxies that have a positive of log(1 + sum_{i: y_i = p} exp(-scale (s_ip - m)))
     + mean over all proxies of log(1 + sum_{i: y_i != p} exp(scale (s_ip + m))). It is a loss of the
@@ -270,7 +271,7 @@ def proxy_anchor(
 
     Args:
       embeddings: [B, D], raw.
-      proxies: [C, D], raw, one row an identity.
+      proxies: [C, D], raw, one row per identity.
       labels: [B] integers in [0, C); -1 for padding.
       scale: the paper's alpha, > 0.
       margin: m, the paper's delta, in cosine.
@@ -296,7 +297,7 @@ def proxy_anchor(
     return settle(jnp.full_like(similarity[:, 0], loss), labels, known)
 
 
-def _similarities(embeddings, labels):
+def _similarities(embeddings: jax.Array, labels: jax.Array) -> tuple[jax.Array, Pairs]:
     """(cosines of all pairs [B, B], who is who)."""
     embeddings, labels = checked_batch(embeddings, labels)
     pairs = all_pairs(labels)
@@ -304,7 +305,9 @@ def _similarities(embeddings, labels):
     return cosines(embeddings, embeddings), pairs
 
 
-def _with_proxies(embeddings, proxies, labels):
+def _with_proxies(
+    embeddings: jax.Array, proxies: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(cosines [B, C], rows that take part [B], whether a proxy is the row's own [B, C])."""
     embeddings, labels, proxies = checked_batch(embeddings, labels, proxies)
     known = (labels >= 0) & (labels < len(proxies))

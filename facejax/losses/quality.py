@@ -32,7 +32,7 @@ def magface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0.
       l_a: smallest norm a that counts, > 0.
@@ -89,7 +89,7 @@ def adaface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       statistics: the state: running mean and standard deviation of the norms, scalars.
       scale: > 0.
@@ -135,7 +135,7 @@ def elasticface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       margins: [B], see `elastic_margins`.
       scale: > 0.

@@ -25,7 +25,7 @@ def sample_classes(
     Args:
       key: a PRNG key, the same on every device.
       labels: [B] integers, global class numbers; -1 for padding.
-      weights: [C, ...], this device's slice, one row a class.
+      weights: [C, ...], this device's slice, one row per class.
       rate: the share taken, in (0, 1].
       axis_name: the device axis over which classes and batch are split, or None.
       num_classes: how many of the rows of all slices are classes. The rest is padding, which is

@@ -26,7 +26,7 @@ def softmax(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       bias: [C], or None.
       classes: the layout of the classes.
@@ -62,7 +62,7 @@ def normface(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0; may be traced, so it can be learned as in the paper.
       classes: the layout of the classes.
@@ -102,7 +102,7 @@ def adacos(
 
     Args:
       embeddings: [B, D], raw.
-      weights: [C, D], raw, one row a class.
+      weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: scalar, the state; starts at `adacos_initial_scale`.
       update: whether the scale follows the batch; the fixed variant and evaluation keep it.

@@ -10,6 +10,7 @@ import os
 import pathlib
 import platform
 import sys
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ from facejax.synthetic.shape import (
     wave,
 )
 
-_BATCH = 32  # images a call of the renderer; the arrays of more fall out of the cache
+_BATCH = 32  # images per call of the renderer; the arrays of more fall out of the cache
 
 
 def _blend(image: jax.Array, layers: list[Layer]) -> jax.Array:
@@ -123,10 +124,10 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
 
 
 @functools.cache
-def _photographer(image_size: int):
+def _photographer(image_size: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """The compiled program: keys, people and images [B] -> pictures and their severities."""
 
-    def photograph(key, who, shot):
+    def photograph(key: jax.Array, who: jax.Array, shot: jax.Array) -> tuple[jax.Array, jax.Array]:
         person_key = jax.random.fold_in(key, who)
         identity_key, shots_key = jax.random.split(person_key)
         severity_key, nuisance_key = jax.random.split(jax.random.fold_in(shots_key, shot))
