@@ -83,16 +83,16 @@ def main(_: Sequence[str]) -> None:
     facts = from_config.facts(config, num_classes=num_classes)
 
     # --- Resume, or start ------------------------------------------------------------------------
-    with command.remedy("or start anew with another --workdir"):
-        if start:
-            current = checkpoints.restore(
-                saved, start, placed, facts, per_class=state.per_class(placed)
-            )
-            distributed.say(f"going on from step {start} of {workdir}")
-        else:
+    if start:
+        own = state.per_class(placed)
+        with command.remedy("or start anew with another --workdir"):
+            current = checkpoints.restore(saved, start, placed, facts, per_class=own)
+        distributed.say(f"going on from step {start} of {workdir}")
+    else:
+        with command.remedy("name it with --workdir"):
             log.make_directory(workdir)
-            places = jax.tree.map(lambda leaf: leaf.sharding, placed)
-            current = compilation.jit(create, out_shardings=places)(jax.random.key(config.seed))
+        places = jax.tree.map(lambda leaf: leaf.sharding, placed)
+        current = compilation.jit(create, out_shardings=places)(jax.random.key(config.seed))
     if start >= steps:
         distributed.say(
             f"the run in {workdir} is complete: {start} steps; more --config.steps go on from it\n"

@@ -109,8 +109,8 @@ class Head:
     block_size: int = 0  # classes at a time; 0: by their number; -1: always all at once
     sharded: bool = True  # split over the devices; False: each keeps all of them
     sample_rate: float = 1.0  # share of the classes in a step (Partial FC); 1: all, exactly
-    lazy_decay: bool = False  # sampled: make up for weight decay missed (False: it is skipped)
-    fused: bool = False  # all: update them in the backward, without a gradient of all
+    lazy_decay: bool = False  # sampled: make up for the weight decay missed; False: skip it
+    fused: bool = False  # not sampled: updated in the backward pass, without a gradient of all
     dtype: str = ""  # of the products' inputs; empty: the model's. Weights are float32
 
 
