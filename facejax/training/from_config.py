@@ -1,6 +1,6 @@
-"""From a `Config` to the parts of a run: the library's functions never see one.
+"""From a `Config`, which the library never sees, to the parts of a run.
 
-Every function here raises a `UserError` that names the field which it can't use.
+Where the config can't be used, the functions here raise a `UserError` that names the field.
 """
 
 import contextlib
