@@ -12,11 +12,9 @@ import time
 STARTED = time.perf_counter()
 
 # ruff: noqa: E402
-import dataclasses
-import functools
 import json
-import math
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +22,9 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from facejax import checkpoints, command, compilation, data, evaluation, models, recognition
+from facejax import checkpoints, command, compilation, data, evaluation, files, recognition
 from facejax.errors import UserError
-from facejax.training import distributed, from_config, log, optimizer, state, step
+from facejax.training import distributed, from_config, log, state, step
 
 HERE = pathlib.Path(__file__).parent
 CONFIG = command.define_config(str(HERE / "configs" / "default.py"))
@@ -39,17 +37,18 @@ PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there ar
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, counted from 0.")
 
 
-def main(_) -> None:
+def main(_: Sequence[str]) -> None:
     """Trains, evaluates and reports."""
     config = command.config_value(CONFIG)
-    distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    with command.remedy("the flags are --coordinator=HOST:PORT, --processes and --process"):
+        distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     first = jax.process_index() == 0  # of several processes, the one that prints and writes
     compilation.enable_cache(config.compilation_cache)
     devices = from_config.devices(config)
 
     # --- The work directory, and what is in it already -------------------------------------------
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+    workdir = files.expand(WORKDIR.value or f"runs/{name}")
     if workdir.is_file():
         raise UserError(f"the workdir {workdir} is a file; give a folder with --workdir")
     metrics_path = workdir / "metrics.jsonl"
@@ -57,71 +56,41 @@ def main(_) -> None:
     start = saved.latest_step() or 0
 
     # --- Network and loss: a mistake in the config stops here, before any data is read ------------
-    network = models.network(**from_config.network(config), axis_name=step.AXIS)
+    network = from_config.network(config, axis_name=step.AXIS)
     objective = from_config.objective(config)
     augmentation = from_config.augmentation(config)
 
     # --- Data ------------------------------------------------------------------------------------
     source = from_config.training_source(config)
-    data.check_labels(source, source.num_classes)
-    size = config.data.image_size
-    batches = data.batches(
-        source,
-        batch_size=config.batch_size // jax.process_count(),
-        image_size=size,
-        seed=config.seed,
-        start=start,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        threads=config.data.threads,
-        per_identity=config.data.per_identity,
-    )
-    steps = config.steps or math.ceil(config.epochs * len(source) / config.batch_size)
+    num_classes = source.num_classes
+    data.check_labels(source, num_classes)
+    batches = from_config.batches(config, source, start=start)
+    steps = from_config.steps(config, source)
     protocol = from_config.protocol(config)
     distributed.say(
-        f"{len(source)} images of {source.num_classes} identities, {steps} steps of "
+        f"{len(source)} images of {num_classes} identities, {steps} steps of "
         f"{config.batch_size} on {len(devices)} {devices[0].device_kind} device(s)"
     )
 
     # --- Optimizer and state ---------------------------------------------------------------------
-    rate = optimizer.learning_rate(steps=steps, **from_config.schedule(config))
-    tx = optimizer.optimizer(
-        config.optimizer.name,
-        rate,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
+    rate = from_config.schedule(config, steps=steps)
+    tx = from_config.update_rule(config, rate)
+    head = from_config.head_update(config, tx, rate, num_classes=num_classes, devices=len(devices))
+    create, shapes = from_config.initial_state(
+        config, network, objective, tx, num_classes=num_classes, devices=len(devices)
     )
-    head, tx = from_config.head(
-        config, tx, rate, num_classes=source.num_classes, devices=len(devices)
-    )
-    sharded = config.head.sharded
-    create = functools.partial(
-        state.create,
-        network=network,
-        objective=objective,
-        tx=tx,
-        num_classes=source.num_classes,
-        image_size=size,
-        embedding_size=config.model.embedding_size,
-        slices=len(devices),
-    )
-    with from_config.named("loss"):
-        shapes = jax.eval_shape(create, jax.random.key(config.seed))
-    placed = step.placed_shapes(shapes, devices, sharded=sharded)
-    facts = {
-        "architecture": from_config.network(config),
-        "num_classes": source.num_classes,
-        "config": dataclasses.asdict(config),
-    }
+    placed = step.placed_shapes(shapes, devices, sharded=config.head.sharded)
+    facts = from_config.facts(config, num_classes=num_classes)
 
     # --- Resume, or start ------------------------------------------------------------------------
     if start:
-        current = checkpoints.restore(
-            saved, start, placed, facts, per_class=state.per_class(placed)
-        )
+        own = state.per_class(placed)
+        with command.remedy("or start anew with another --workdir"):
+            current = checkpoints.restore(saved, start, placed, facts, per_class=own)
         distributed.say(f"going on from step {start} of {workdir}")
     else:
-        log.make_directory(workdir)
+        with command.remedy("name it with --workdir"):
+            log.make_directory(workdir)
         places = jax.tree.map(lambda leaf: leaf.sharding, placed)
         current = compilation.jit(create, out_shardings=places)(jax.random.key(config.seed))
     if start >= steps:
@@ -132,25 +101,11 @@ def main(_) -> None:
         return
     if first:
         log.forget_after(metrics_path, start)
-        (workdir / "config.json").write_text(json.dumps(facts["config"], indent=2) + "\n")
+        files.write(workdir / "config.json", json.dumps(facts["config"], indent=2) + "\n")
 
     # --- The step and the evaluation, compiled once ----------------------------------------------
-    body = step.make_body(
-        network,
-        objective,
-        head,
-        augmentation,
-        key=jax.random.key(config.seed + 1),
-        sharded=sharded,
-        accumulate=config.optimizer.accumulate,
-        clip_norm=config.optimizer.clip_norm,
-    )
-    batch = {
-        "image": jax.ShapeDtypeStruct((config.batch_size, size, size, 3), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
-    }
-    stepper = step.build_step(
-        body, shapes, batch, parallel=config.parallel, devices=devices, sharded=sharded
+    stepper = from_config.compiled_step(
+        config, network, objective, head, augmentation, shapes, devices=devices
     )
     embedder = recognition.make_embedder(network.apply)
 
@@ -165,9 +120,13 @@ def main(_) -> None:
 
     # --- The loop --------------------------------------------------------------------------------
     untrained = evaluate(current) if protocol and not start else None
-    rates = np.asarray(jax.vmap(rate)(jnp.arange(steps)))
     progress = log.Progress(
-        metrics_path, steps=steps, start=start, learning_rates=rates, silent=not first
+        metrics_path,
+        steps=steps,
+        start=start,
+        learning_rates=np.asarray(jax.vmap(rate)(jnp.arange(steps))),
+        source=source,
+        silent=not first,
     )
     if untrained:
         progress.write(log.scores(0, untrained))
@@ -176,14 +135,16 @@ def main(_) -> None:
     previous = None
     result = None
     for number in range(start + 1, steps + 1):
-        current, metrics = stepper.run(current, stepper.feed(next(batches)))
+        batch = next(batches)
+        records = batch.pop("record", None)  # which they are is not for the device
+        current, metrics = stepper.run(current, stepper.feed(batch))
         if number == start + 1:
             jax.block_until_ready(metrics)
             progress.say(f"first step done {time.perf_counter() - STARTED:.1f} s after the start")
         # The numbers of the step before are read while the device works on this one.
         if previous:
             progress.update(*previous)
-        previous = number, metrics
+        previous = number, metrics, records
         evaluating = protocol and (number == steps or log.due(number, config.evaluation.every))
         saving = number == steps or log.due(number, config.checkpoint.every)
         if evaluating or saving:

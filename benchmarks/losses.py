@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from facejax import compilation, data, evaluation, models, objectives, recognition
+from facejax import compilation, data, evaluation, files, models, objectives, recognition
 from facejax.errors import UserError
 from facejax.synthetic import SyntheticFaces
 from facejax.training import head, log, optimizer, state, step
@@ -321,7 +321,8 @@ def main() -> None:
             else:
                 found = bench.train(name, int(run), bar)
             line = {"loss": name, "seed": run, **found}
-            log.write_line(results, {**line, "settings": settings(name, arguments.steps)})
+            written = {**line, "settings": settings(name, arguments.steps)}
+            files.append_line(results, json.dumps(written))
             bar.update()
             bar.write(json.dumps(line))
 

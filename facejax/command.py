@@ -1,7 +1,8 @@
 """The frame of a command-line program: flags in, one sentence out on a user's mistake."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -43,8 +44,24 @@ def config_value(holder: flags.FlagHolder) -> Any:
     return value
 
 
+@contextlib.contextmanager
+def remedy(words: str) -> Iterator[None]:
+    """Adds what to do to a user's mistake: the library names arguments, a program has flags.
+
+    Args:
+      words: the end of the sentence, such as "or give another --workdir".
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}; {words}") from error
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Parses the flags and runs `main`; a user's mistake is one line on stderr and status 2."""
+    """Parses the flags and runs `main`; a user's mistake is one line on stderr and status 2.
+
+    Ctrl-C is status 130.
+    """
 
     def guarded(arguments: Sequence[str]) -> None:
         if len(arguments) > 1:
@@ -54,7 +71,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         except UserError as error:
             _stop(str(error))
         except KeyboardInterrupt:
-            _stop("interrupted; the same command goes on from the last checkpoint")
+            _stop("interrupted; the same command goes on from the last checkpoint", status=130)
 
     logging.set_verbosity(logging.ERROR)  # libraries report every step of theirs at INFO
     app.run(guarded, flags_parser=_parse)
@@ -84,6 +101,6 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def _stop(sentence: str) -> NoReturn:
+def _stop(sentence: str, *, status: int = 2) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from facejax import files
 from facejax.errors import UserError
 
 # XLA:CPU hands convolutions to a library that runs them on one thread; without them in this list
@@ -38,14 +39,15 @@ def compiler_options() -> dict[str, str]:
     return dict(_accepted_options())
 
 
-def jit(function: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:
+def jit(function: Callable[..., Any], *, out_shardings: Any = None) -> Callable[..., Any]:
     """`jax.jit` with the platform's compile options.
 
     Args:
       function: to be compiled.
-      **keywords: `jax.jit`'s.
+      out_shardings: a tree of shardings like the result, or one for all of it; None leaves it to
+        the compiler.
     """
-    return jax.jit(function, compiler_options=compiler_options(), **keywords)
+    return jax.jit(function, out_shardings=out_shardings, compiler_options=compiler_options())
 
 
 def compile_for(function: Callable[..., Any], *examples: Any) -> jax.stages.Compiled:
@@ -63,14 +65,15 @@ def enable_cache(directory: str | pathlib.Path) -> None:
     """Keeps every compiled program on disk, and takes it from there at the next start.
 
     Args:
-      directory: made where it is missing; empty leaves the cache as it is.
+      directory: made where it is missing, `~` and `$FACEJAX_HOME` put in; empty leaves the cache
+        as it is.
 
     Raises:
       UserError: if it can't be made.
     """
     if not str(directory):
         return
-    path = pathlib.Path(directory).expanduser()
+    path = files.expand(directory)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Save and restore: bitwise on the same devices, by global shape on any number of them."""
 
 import functools
+import shutil
 
 import chex
 import jax
@@ -149,6 +150,41 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path):
     assert checkpoints.choose_step(manager) == 0
     with pytest.raises(UserError, match="has no step 7; it has 0"):
         checkpoints.choose_step(manager, 7)
+
+
+def test_a_saved_state_tells_its_shapes(tmp_path):
+    """Without a state to go by; a dataclass made of them is a target."""
+    fresh, _ = pieces(1, "arcface")
+    manager = saved(tmp_path / "c", fresh)
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[3])
+    target = state.TrainState(**checkpoints.saved_shapes(manager, 0, sharding=where))
+    restored = restore(manager, 0, target, FACTS)
+    for leaf, old in zip(jax.tree.leaves(restored), jax.tree.leaves(fresh), strict=True):
+        assert leaf.sharding == where
+        np.testing.assert_array_equal(leaf, old)
+    assert jax.tree.leaves(checkpoints.saved_shapes(manager, 0))[0].sharding.device_set == {
+        jax.devices()[0]
+    }
+    with pytest.raises(UserError, match=r"/5 holds no whole state .*; give another step"):
+        checkpoints.saved_shapes(manager, 5)
+
+
+def test_the_list_says_which_are_whole(tmp_path):
+    manager = checkpoints.open_directory(tmp_path / "checkpoints", keep=9)
+    for number in (1, 2, 3, 4):
+        checkpoints.save(manager, number, {"weights": jnp.ones((500, 8))}, FACTS)
+    manager.close()
+    shutil.rmtree(tmp_path / "checkpoints" / "2" / "state" / "d")
+    (tmp_path / "checkpoints" / "3" / "facts" / "metadata").write_text("{")
+    shutil.rmtree(tmp_path / "checkpoints" / "4" / "facts")
+    (tmp_path / "checkpoints" / "5").mkdir()
+    found = checkpoints.summaries(tmp_path)  # the workdir
+    assert [one.step for one in found] == [1, 2, 3, 4, 5]
+    assert [one.whole for one in found] == [True, False, False, False, False]
+    assert [one.facts for one in found] == [FACTS, FACTS, {}, {}, {}]
+    assert 500 < found[0].size < 2**16
+    assert found[4].size == 0
+    assert found == checkpoints.summaries(tmp_path / "checkpoints")
 
 
 def test_only_the_newest_are_kept(tmp_path):

@@ -1,14 +1,18 @@
 """Every recipe loads, and its network and loss can be built."""
 
+import dataclasses
 import importlib
+import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from facejax import models
-from facejax.training import from_config, optimizer
+from facejax import compilation, models
+from facejax.errors import UserError
+from facejax.training import from_config
+from facejax.training.config import Config, from_dict
 
 CONFIGS = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
 
@@ -40,7 +44,7 @@ def test_every_system_of_the_survey_has_a_short_config():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_builds(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    network = models.network(**from_config.network(config))
+    network = from_config.network(config)
     size = config.data.image_size
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
@@ -51,6 +55,47 @@ def test_a_config_builds(name):
     assert embeddings.dtype == jnp.float32
     params, _ = from_config.objective(config).init(jax.random.key(0), 5, embeddings.shape[1])
     assert all(leaf.shape[0] == 5 for leaf in jax.tree.leaves(params) if leaf.ndim)
-    optimizer.learning_rate(steps=10, **from_config.schedule(config))
+    rate = from_config.schedule(config, steps=10)
+    assert float(rate(9)) >= 0
+    from_config.update_rule(config, rate)
     from_config.augmentation(config)
     assert (importlib.import_module(f"configs.{name}").__doc__ or "").count("python train.py")
+
+
+def test_facts_rebuild_the_network_and_the_config():
+    """As JSON, in the form that checkpoints have always had."""
+    config = Config(seed=3)
+    config.augment.crop_scale = (0.5, 0.9)
+    facts = json.loads(json.dumps(from_config.facts(config, num_classes=7)))
+    assert list(facts["architecture"]) == ["name", "width", "embedding_size", "dropout", "dtype"]
+    assert models.network(**facts["architecture"]).init
+    assert facts["num_classes"] == 7
+    assert dataclasses.asdict(from_dict(facts["config"])) == dataclasses.asdict(config)
+
+
+def test_what_is_wrong_is_said_once():
+    """An argument that is refused is the field's; a sentence that names a field stays as it is."""
+    with pytest.raises(UserError, match=r"^config\.data: 3 is odd$"), from_config.named("data"):
+        raise ValueError("3 is odd")
+    with pytest.raises(UserError, match=r"^give more$"), from_config.named("data"):
+        raise UserError("give more")
+    assert issubclass(UserError, ValueError)
+
+
+def test_fields_out_of_their_range():
+    config = Config()
+    config.model.dtype, config.optimizer.accumulate = "float", 0
+    with pytest.raises(UserError, match=r"config\.model\.dtype is 'float'; choose float32"):
+        from_config.network(config)
+    with pytest.raises(UserError, match="times 0 micro-batch"):
+        from_config.devices(config)
+
+
+def test_facejax_home_moves_both_caches(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACEJAX_HOME", str(tmp_path))
+    monkeypatch.setattr(from_config, "SyntheticFaces", lambda **given: given["cache"])
+    assert from_config.training_source(Config()) == tmp_path / "datasets"
+    kept = jax.config.jax_compilation_cache_dir
+    compilation.enable_cache(Config().compilation_cache)
+    jax.config.update("jax_compilation_cache_dir", kept)
+    assert [path.name for path in tmp_path.iterdir()] == ["xla"]

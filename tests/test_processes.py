@@ -187,25 +187,25 @@ def test_the_class_weights_are_made_where_they_are_kept():
 @pytest.mark.parametrize(
     ("told", "sentence"),
     [
-        (("10.0.0.1:1234", None, None), "--processes and --process"),
-        (("10.0.0.1:1234", 2, None), "--processes and --process"),
-        ((None, 2, 0), "all of --coordinator"),
-        ((None, None, 1), "all of --coordinator"),
-        (("10.0.0.1:1234", 2, 2), "--process=2 is not one of --processes=2"),
-        (("10.0.0.1:1234", 2, -1), "--process=-1 is not one of --processes=2"),
-        (("10.0.0.1", 2, 0), "--coordinator=10.0.0.1 is not HOST:PORT"),
+        (("10.0.0.1:1234", None, None), "processes and process"),
+        (("10.0.0.1:1234", 2, None), "processes and process"),
+        ((None, 2, 0), "all of coordinator"),
+        ((None, None, 1), "all of coordinator"),
+        (("10.0.0.1:1234", 2, 2), "process=2 is not one of processes=2"),
+        (("10.0.0.1:1234", 2, -1), "process=-1 is not one of processes=2"),
+        (("10.0.0.1", 2, 0), "coordinator=10.0.0.1 is not HOST:PORT"),
         ((":1234", 2, 0), "is not HOST:PORT"),
         (("10.0.0.1:ssh", 2, 1), "is not HOST:PORT"),
         (("10.0.0.1:0", 2, 1), "is not HOST:PORT"),
     ],
 )
-def test_flags_that_do_not_fit(told, sentence):
+def test_arguments_that_do_not_fit(told, sentence):
     with pytest.raises(UserError, match=sentence):
         distributed.initialize(*told)
 
 
 def test_nobody_at_the_coordinator():
-    with pytest.raises(UserError, match=r"nobody answers at --coordinator=127\.0\.0\.1"):
+    with pytest.raises(UserError, match=r"nobody answers at coordinator=127\.0\.0\.1"):
         distributed.initialize(f"127.0.0.1:{free_port()}", 2, 1, timeout=0)
 
 
@@ -223,14 +223,15 @@ def test_train_stops_with_a_sentence(tmp_path, fault):
     assert "Traceback" not in complaint
     last = complaint.strip().splitlines()[-1]
     assert last.startswith("error: ")
-    assert ("free port" if fault == "port taken" else "--process;") in last
+    assert ("free port" if fault == "port taken" else "give the others too") in last
+    assert "--coordinator=HOST:PORT, --processes and --process" in last
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"parallel": "pmap"}, "--config.parallel=shard_map"),
+        ({"parallel": "pmap"}, "config.parallel=shard_map"),
         ({"parallel": "shard_map", "devices": 2}, "leave it at 0"),
         ({"parallel": "shard_map", "batch_size": 12}, "not a multiple of 8 device"),
     ],
@@ -313,5 +314,5 @@ def test_a_launcher_that_jax_does_not_know_is_said(monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    with pytest.raises(UserError, match="say who is who with --coordinator"):
+    with pytest.raises(UserError, match="say who is who with coordinator"):
         distributed.initialize(None, None, None)

@@ -32,9 +32,11 @@ SMALL = (
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
     """A home of their own for all programs, so that they share compiled programs."""
+    folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        yield
+        patch.setenv("HOME", str(folder))
+        patch.setenv("FACEJAX_HOME", str(folder / "facejax"))
+        yield folder
 
 
 def surroundings(devices):
@@ -133,6 +135,11 @@ def test_a_run_writes_what_it_says(trained):
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["3", "6"]
     for picture in ("curves.png", "report/roc.png", "report/scores.png"):
         assert cv2.imread(str(run / picture)) is not None
+
+
+def test_both_caches_are_in_facejax_home(home, trained):
+    assert sorted(path.name for path in (home / "facejax").iterdir()) == ["datasets", "xla"]
+    assert not (home / ".cache" / "facejax").exists()
 
 
 def test_a_complete_run_says_so_and_changes_nothing(trained):

@@ -1,5 +1,6 @@
 """Checkpoints: pytrees of arrays by global shape, and the facts to rebuild what they belong to."""
 
+from facejax.checkpoints.listing import Summary, summaries
 from facejax.checkpoints.orbax import (
     Facts,
     choose_step,
@@ -9,10 +10,12 @@ from facejax.checkpoints.orbax import (
     restore,
     restore_network,
     save,
+    saved_shapes,
 )
 
 __all__ = [
     "Facts",
+    "Summary",
     "choose_step",
     "open_directory",
     "open_existing",
@@ -20,4 +23,6 @@ __all__ = [
     "restore",
     "restore_network",
     "save",
+    "saved_shapes",
+    "summaries",
 ]

@@ -1,5 +1,10 @@
 """Checkpoints: the state by global shapes, and the facts needed to rebuild what it belongs to.
 
+A state is a pytree of arrays: dicts, sequences and dataclasses, nested as one likes. On disk an
+array is known by its path of keys, fields and positions alone, so that a state may come back in
+other containers of the same names, and without any as dicts and lists. `restore_network` looks for
+`params/backbone` and `batch_stats`; nothing else is asked of the names.
+
 A checkpoint says nothing of devices: per-class arrays are [classes, ...], and the rows that pad
 them to a multiple of the devices are cut or added as it is restored. Randomness and the position in
 the data are functions of the step, so the state is all there is to save.
@@ -13,7 +18,9 @@ import orbax.checkpoint as ocp
 
 from facejax.errors import UserError
 
-Facts = dict[str, Any]  # JSON: `num_classes`, `architecture` and the run's `config`
+# JSON: `num_classes`, `architecture` (a dict) and the run's `config` (a dict of dicts); a state is
+# restored only where the first two agree.
+Facts = dict[str, Any]
 
 
 def open_directory(directory: str | pathlib.Path, *, keep: int = 2) -> ocp.CheckpointManager:
@@ -36,14 +43,19 @@ def open_directory(directory: str | pathlib.Path, *, keep: int = 2) -> ocp.Check
 def open_existing(directory: str | pathlib.Path) -> ocp.CheckpointManager:
     """The checkpoints that a run has left.
 
+    Args:
+      directory: where they are, or the workdir of train.py that has them in `checkpoints/`.
+
     Raises:
       UserError: if there is none.
     """
-    manager = open_directory(directory) if pathlib.Path(directory).is_dir() else None
+    inner = pathlib.Path(directory) / "checkpoints"
+    found = inner if inner.is_dir() else pathlib.Path(directory)
+    manager = open_directory(found) if found.is_dir() else None
     if manager is None or manager.latest_step() is None:
         raise UserError(
-            f"there is no checkpoint in {directory}; train one with train.py, or give a workdir "
-            "with --checkpoint"
+            f"there is no checkpoint in {directory}; train one with train.py, or give another "
+            "directory"
         )
     return manager
 
@@ -63,7 +75,14 @@ def choose_step(manager: ocp.CheckpointManager, step: int | None = None) -> int:
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: Any, facts: Facts) -> None:
-    """Saves a pytree of arrays in the background, unless this step is there already."""
+    """Saves a state in the background, unless this step is there already.
+
+    Args:
+      manager: from `open_directory`; it closes, or waits, to be sure that all is written.
+      step: its number.
+      state: a pytree of arrays.
+      facts: to be found beside it.
+    """
     if step in manager.all_steps():
         return
     pathlib.Path(manager.directory).mkdir(parents=True, exist_ok=True)
@@ -86,6 +105,36 @@ def read_facts(manager: ocp.CheckpointManager, step: int) -> Facts:
         ) from error
 
 
+def saved_shapes(
+    manager: ocp.CheckpointManager, step: int, *, sharding: jax.sharding.Sharding | None = None
+) -> Any:
+    """What a step's state is made of, without reading it: a target for `restore`.
+
+    Args:
+      manager: from `open_directory` or `open_existing`.
+      step: one that is there.
+      sharding: where every array is to go; None is this process's first device.
+
+    Returns:
+      The state with a `jax.ShapeDtypeStruct` for each array; its containers are dicts and lists.
+
+    Raises:
+      UserError: if it is not there or can't be read.
+    """
+    where = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    try:
+        tree = manager.item_metadata(step)["state"].tree
+    except (KeyError, ValueError, OSError) as error:
+        raise UserError(
+            f"{manager.directory}/{step} holds no whole state ({error}); give another step"
+        ) from error
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        tree,
+        is_leaf=lambda leaf: hasattr(leaf, "shape"),
+    )
+
+
 def restore(
     manager: ocp.CheckpointManager, step: int, target: Any, facts: Facts, *, per_class: Any
 ) -> Any:
@@ -106,8 +155,7 @@ def restore(
     for fact in ("architecture", "num_classes"):
         if saved.get(fact) != facts[fact]:
             _refuse(manager, step, f"{fact} {saved.get(fact)}, this run's is {facts[fact]}")
-    stored = manager.item_metadata(step)["state"].tree
-    stored_shapes = {name: tuple(leaf.shape) for name, leaf in _named(stored)}
+    stored_shapes = {name: leaf.shape for name, leaf in _named(saved_shapes(manager, step))}
     split = dict(_named(per_class))
     for name, leaf in _named(target):
         shape, wanted = stored_shapes.pop(name, None), tuple(leaf.shape)
@@ -126,17 +174,11 @@ def restore_network(manager: ocp.CheckpointManager, step: int) -> tuple[Any, Any
       UserError: if it is not a facejax checkpoint.
     """
     facts = read_facts(manager, step)
-    tree = manager.item_metadata(step)["state"].tree
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = {
-        "params": {"backbone": tree["params"]["backbone"]},
-        "batch_stats": tree["batch_stats"],
+    shapes = saved_shapes(manager, step)
+    target = {
+        "params": {"backbone": shapes["params"]["backbone"]},
+        "batch_stats": shapes["batch_stats"],
     }
-    target = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-        wanted,
-        is_leaf=lambda leaf: hasattr(leaf, "shape"),
-    )
     state = _read(manager, step, target, partial=True)
     return state["params"]["backbone"], state["batch_stats"], facts
 
@@ -155,20 +197,11 @@ def _read(manager: ocp.CheckpointManager, step: int, target: Any, *, partial: bo
 
 def _refuse(manager: ocp.CheckpointManager, step: int, what: str) -> None:
     raise UserError(
-        f"the checkpoint {manager.directory}/{step} has {what}: "
-        "give the config it was trained with, or another --workdir"
+        f"the checkpoint {manager.directory}/{step} has {what}: give the config it was trained with"
     )
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:
     """Leaves by path, whatever kinds of container hold them."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-    return [
-        (
-            "/".join(
-                str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path
-            ),
-            leaf,
-        )
-        for path, leaf in leaves
-    ]
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]

@@ -1,7 +1,8 @@
 """Every knob of a training run: the only list of them.
 
 `configs/*.py` build one `Config` each in `get_config(arg)`; the command line changes single fields,
-as in `--config.optimizer.learning_rate=0.1`. Library functions never see a config.
+as in `--config.optimizer.learning_rate=0.1`. Library functions never see a config. A path may begin
+with `~` or `$FACEJAX_HOME`, which is `~/.cache/facejax` where the environment does not set it.
 """
 
 import dataclasses
@@ -16,17 +17,17 @@ class Data:
 
     kind: str = "synthetic"  # synthetic (rendered), folder (of identities) or dataset (built)
     path: str = ""  # the folder of identities, or the dataset's directory
-    cache: str = "~/.cache/facejax/datasets"  # datasets built, faces rendered
+    cache: str = "$FACEJAX_HOME/datasets"  # datasets built, faces rendered
     image_size: int = 112  # height and width the network sees
     threads: int | None = None  # decoding threads; None: from the core count
-    per_identity: int = 0  # batches of so many images of each of their identities; 0: at random
-    identities: int = 400  # synthetic: how many people
-    images_per_identity: int = 16  # synthetic
+    per_identity: int = 0  # images of each identity in a batch; 0: a batch is drawn at random
+    identities: int = 400  # synthetic: how many people are rendered
+    images_per_identity: int = 16  # synthetic: how many images of each of them are rendered
 
 
 @dataclasses.dataclass
 class Augment:
-    """Probabilities an image, unless said otherwise."""
+    """The probability that an image is changed so, unless said otherwise."""
 
     flip: float = 0.5  # mirrored
     shift: int = 0  # pixels: moved by up to so many, edges repeated
@@ -81,7 +82,7 @@ class Loss:
     u_m: float | None = None  # magface: margin at u_a
     lambda_g: float | None = None  # magface: weight of the regulariser
     h: float | None = None  # adaface: concentration
-    centers: int | None = None  # subcenter_arcface: centres an identity
+    centers: int | None = None  # subcenter_arcface: centres of each identity
     mean: float | None = None  # elasticface: of the margins
     sigma: float | None = None  # elasticface: their standard deviation
     sort: bool | None = None  # elasticface: ElasticFace+
@@ -108,8 +109,8 @@ class Head:
     block_size: int = 0  # classes at a time; 0: by their number; -1: always all at once
     sharded: bool = True  # split over the devices; False: each keeps all of them
     sample_rate: float = 1.0  # share of the classes in a step (Partial FC); 1: all, exactly
-    lazy_decay: bool = False  # sampled: make up for weight decay missed (False: it is skipped)
-    fused: bool = False  # all: update them in the backward, without a gradient of all
+    lazy_decay: bool = False  # sampled: make up for the weight decay missed; False: skip it
+    fused: bool = False  # not sampled: updated in the backward pass, without a gradient of all
     dtype: str = ""  # of the products' inputs; empty: the model's. Weights are float32
 
 
@@ -125,7 +126,7 @@ class Optimizer:
     power: float = 2.0  # of the polynomial
     warmup: float = 0.05  # share of the steps in which the rate rises from 0
     clip_norm: float = 0.0  # largest norm of the gradient; 0: as it is
-    accumulate: int = 1  # micro-batches a step
+    accumulate: int = 1  # micro-batches in a step
 
 
 @dataclasses.dataclass
@@ -137,7 +138,7 @@ class Evaluation:
     images: str = ""  # the folder of the pair file's images
     batch_size: int = 100
     identities: int = 100  # synthetic: how many unseen people
-    images_per_identity: int = 10  # synthetic
+    images_per_identity: int = 10  # synthetic: how many images of each of them
     synthetic_pairs: int = 4000  # half of them of one person
 
 
@@ -159,7 +160,7 @@ class Config:
     steps: int = 0  # if not 0, instead of epochs
     parallel: str = "pmap"  # pmap, or shard_map: jit over a mesh
     devices: int = 0  # how many of the local devices; 0: all
-    compilation_cache: str = "~/.cache/facejax/xla"  # compiled programs kept here; empty: nowhere
+    compilation_cache: str = "$FACEJAX_HOME/xla"  # compiled programs kept here; empty: nowhere
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     model: Model = field(default_factory=Model)

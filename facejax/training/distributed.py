@@ -41,22 +41,20 @@ def initialize(
             except (ValueError, RuntimeError, KeyError) as error:
                 raise UserError(
                     f"the launcher started {_launched()} processes, but JAX does not find them "
-                    f"({error}); say who is who with --coordinator, --processes and --process"
+                    f"({error}); say who is who with coordinator, processes and process"
                 ) from error
         return
     if coordinator is None or processes is None or process is None:
         raise UserError(
-            "several processes take all of --coordinator=HOST:PORT, --processes and --process; "
-            "give the others too"
+            "several processes take all of coordinator=HOST:PORT, processes and process; give the "
+            "others too"
         )
     if not 0 <= process < processes:
-        raise UserError(
-            f"--process={process} is not one of --processes={processes}; count them from 0"
-        )
+        raise UserError(f"process={process} is not one of processes={processes}; count them from 0")
     host, _, port = coordinator.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 2**16):
         raise UserError(
-            f"--coordinator={coordinator} is not HOST:PORT, as in --coordinator=10.0.0.1:1234"
+            f"coordinator={coordinator} is not HOST:PORT, as in coordinator=10.0.0.1:1234"
         )
     # Both are looked at first, as JAX would bring the process down without an exception.
     if process > 0:
@@ -66,7 +64,7 @@ def initialize(
             socket.create_server(("", int(port))).close()
         except OSError as error:
             raise UserError(
-                f"process 0 can't listen at --coordinator={coordinator} ({error}); give a free port"
+                f"process 0 can't listen at coordinator={coordinator} ({error}); give a free port"
             ) from error
     jax.distributed.initialize(
         coordinator,
@@ -102,7 +100,7 @@ def _wait_for(host: str, port: int, timeout: int) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"nobody answers at --coordinator={host}:{port} ({error}); start process 0 "
+                    f"nobody answers at coordinator={host}:{port} ({error}); start process 0 "
                     "there, or correct the address"
                 ) from error
         time.sleep(0.2)

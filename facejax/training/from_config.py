@@ -1,21 +1,25 @@
-"""From a `Config` to the arguments of the library, which never sees one."""
+"""From a `Config`, which the library never sees, to the parts of a run.
+
+Where the config can't be used, the functions here raise a `UserError` that names the field.
+"""
 
 import contextlib
+import dataclasses
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
-from facejax import data, evaluation, objectives
+from facejax import checkpoints, data, evaluation, files, models, objectives
 from facejax.errors import UserError
 from facejax.losses import Classes, sampling
 from facejax.synthetic import SyntheticFaces
-from facejax.training import head as ways
-from facejax.training import step
+from facejax.training import head, optimizer, state, step
 from facejax.training.config import Config
 
 
@@ -34,17 +38,17 @@ def devices(config: Config) -> Sequence[jax.Device]:
                 "leave it at 0"
             )
         if config.parallel == "pmap":
-            raise UserError("pmap runs in one process; set --config.parallel=shard_map for several")
+            raise UserError("pmap runs in one process; set config.parallel=shard_map for several")
         if len(set(Counter(device.process_index for device in found).values())) > 1:
             raise UserError("the processes have unequal numbers of devices; give each as many")
-    if config.devices > len(found):
+    if not 0 <= config.devices <= len(found):
         raise UserError(
-            f"config.devices is {config.devices}, but there are {len(found)}: lower it, or leave "
-            "it at 0 for all"
+            f"config.devices is {config.devices}, but there are {len(found)}: give as many or "
+            "fewer, or leave it at 0 for all"
         )
     found = found[: config.devices or None]
     parts = len(found) * config.optimizer.accumulate
-    if config.batch_size < 1 or config.batch_size % parts:
+    if min(config.batch_size, parts) < 1 or config.batch_size % parts:
         raise UserError(
             f"config.batch_size {config.batch_size} is not a multiple of {len(found)} device(s) "
             f"times {config.optimizer.accumulate} micro-batch(es); change one of them"
@@ -66,19 +70,38 @@ def training_source(config: Config) -> data.Source:
                 images_per_identity=chosen.images_per_identity,
                 image_size=chosen.image_size,
                 seed=config.seed,
-                cache=Path(chosen.cache).expanduser(),
+                cache=files.expand(chosen.cache),
             )
     if chosen.kind not in ("folder", "dataset"):
         raise UserError(f"config.data.kind is {chosen.kind!r}; choose synthetic, folder or dataset")
     if not chosen.path:
         raise UserError(
-            f"config.data.kind is {chosen.kind} but config.data.path is empty; "
-            "give the folder with --config.data.path="
+            f"config.data.kind is {chosen.kind} but config.data.path is empty; give the folder"
         )
-    path = Path(chosen.path).expanduser()
+    path = files.expand(chosen.path)
     if chosen.kind == "dataset":
         return data.dataset_source(path)
-    return data.build_dataset(data.folder_source(path), Path(chosen.cache).expanduser())
+    return data.build_dataset(data.folder_source(path), files.expand(chosen.cache))
+
+
+def batches(config: Config, source: data.Source, *, start: int) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of the batches behind step `start`, as `data.batches` has them."""
+    return data.batches(
+        source,
+        batch_size=config.batch_size // jax.process_count(),
+        image_size=config.data.image_size,
+        seed=config.seed,
+        start=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=config.data.threads,
+        per_identity=config.data.per_identity,
+    )
+
+
+def steps(config: Config, source: data.Source) -> int:
+    """How many steps the run has, by its own number or by that of its epochs."""
+    return config.steps or math.ceil(config.epochs * len(source) / config.batch_size)
 
 
 def protocol(config: Config) -> evaluation.Protocol | None:
@@ -96,7 +119,7 @@ def protocol(config: Config) -> evaluation.Protocol | None:
                 "give the folder of the pairs' images"
             )
         return evaluation.from_pairs(
-            Path(chosen.pairs).expanduser(), Path(chosen.images).expanduser(), image_size=size
+            files.expand(chosen.pairs), files.expand(chosen.images), image_size=size
         )
     if config.data.kind != "synthetic":
         return None
@@ -108,19 +131,22 @@ def protocol(config: Config) -> evaluation.Protocol | None:
             seed=config.seed,
             first_identity=config.data.identities,  # those behind the ones in training
             pairs=chosen.synthetic_pairs,
-            cache=Path(config.data.cache).expanduser(),
+            cache=files.expand(config.data.cache),
         )
 
 
-def network(config: Config) -> dict[str, Any]:
-    """The network's arguments; what a checkpoint calls its architecture."""
-    chosen = config.model
+def network(config: Config, *, axis_name: str | None = None) -> models.Network:
+    """The network; `axis_name` is the device axis over which BatchNorm is synchronised."""
+    _check_dtype("model", config.model.dtype)
+    return models.network(**dataclasses.asdict(config.model), axis_name=axis_name)
+
+
+def facts(config: Config, *, num_classes: int) -> checkpoints.Facts:
+    """What a checkpoint says of the run beside its arrays."""
     return {
-        "name": chosen.name,
-        "width": chosen.width,
-        "embedding_size": chosen.embedding_size,
-        "dropout": chosen.dropout,
-        "dtype": chosen.dtype,
+        "architecture": dataclasses.asdict(config.model),  # the arguments of `models.network`
+        "num_classes": num_classes,
+        "config": dataclasses.asdict(config),
     }
 
 
@@ -130,91 +156,101 @@ def objective(config: Config) -> objectives.Objective:
     Raises:
       UserError: on what the loss does not take, or a loss on pairs without batches that have any.
     """
-    chosen = {name: value for name, value in vars(config.loss).items() if value is not None}
-    size = config.head.block_size
+    name, size = config.loss.name, config.head.block_size
+    given = {part: value for part, value in vars(config.loss).items() if value is not None}
+    chosen = {part: value for part, value in given.items() if part != "name"}
     dtype = config.head.dtype or config.model.dtype
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"config.head.dtype is {dtype!r}; choose float32 or bfloat16")
+    _check_dtype("head", dtype)
     with named("head"):
-        block_size = Classes({0: "auto", -1: None}.get(size, size)).block_size
-    made = objectives.objective(chosen.pop("name"), chosen, dtype=dtype, block_size=block_size)
-    if objectives.needs_pairs(config.loss.name) and config.data.per_identity < 2:
+        classes = Classes({0: "auto", -1: None}.get(size, size))
+    made = objectives.objective(name, chosen, dtype=dtype, block_size=classes.block_size)
+    if objectives.needs_pairs(name) and config.data.per_identity < 2:
         raise UserError(
-            f"the loss {config.loss.name} learns from several images of an identity in a batch; "
-            "set --config.data.per_identity=4, say"
+            f"the loss {name} learns from several images of an identity in a batch; set "
+            "config.data.per_identity=4, say"
         )
     return made
 
 
-def head(
+def schedule(config: Config, *, steps: int) -> optax.Schedule:
+    """The learning rate of each step."""
+    chosen = config.optimizer
+    return optimizer.learning_rate(
+        peak=chosen.learning_rate,
+        steps=steps,
+        warmup=chosen.warmup,
+        schedule=chosen.schedule,
+        power=chosen.power,
+    )
+
+
+def update_rule(config: Config, rate: optax.Schedule) -> optax.GradientTransformation:
+    """The optimizer, with what it must remember for the class weights."""
+    chosen = config.optimizer
+    tx = optimizer.optimizer(
+        chosen.name, rate, momentum=chosen.momentum, weight_decay=chosen.weight_decay
+    )
+    return head.remembering(tx) if config.head.lazy_decay else tx
+
+
+def head_update(
     config: Config,
     tx: optax.GradientTransformation,
     rate: optax.Schedule,
     *,
     num_classes: int,
     devices: int,
-) -> tuple[ways.HeadUpdate, optax.GradientTransformation]:
-    """How the class weights are trained, and the optimizer with what that has to remember.
+) -> head.HeadUpdate:
+    """How the class weights, split over so many devices, are trained.
 
     Raises:
       UserError: on what does not go together.
     """
-    chosen, name = config.head, config.loss.name
+    chosen, sgd, loss = config.head, config.optimizer, config.loss.name
     if num_classes < devices:
         raise UserError(
             f"{num_classes} identities can't be split over {devices} devices; set "
-            f"--config.devices={num_classes} or fewer"
+            f"config.devices={num_classes} or fewer"
         )
-    sampled = chosen.sample_rate != 1
-    special = "sample_rate" if sampled else "fused" if chosen.fused else "lazy_decay"
-    if not (sampled or chosen.fused or chosen.lazy_decay):
-        return ways.whole(tx, num_classes=num_classes), tx
-    optimizer = config.optimizer
-    refusals = {
-        "is for losses with class weights, and not center_loss": sampled
-        and not objectives.can_sample(name),
-        "is for losses with class weights": not objectives.has_class_weights(name),
-        "takes the optimizer sgd": optimizer.name != "sgd",
-        "takes class weights split over the devices, --config.head.sharded": sampled
-        and not chosen.sharded,
-        "can't be used together with --config.ways.fused": sampled and chosen.fused,
-        "is for sampled classes, --config.head.sample_rate": chosen.lazy_decay and not sampled,
-        "updates before the norm is known: set --config.optimizer.clip_norm=0": chosen.fused
-        and optimizer.clip_norm > 0,
-        "updates once a batch: set --config.optimizer.accumulate=1": chosen.fused
-        and optimizer.accumulate > 1,
-    }
-    for refusal, applies in refusals.items():
+    sampled, fused, lazy = chosen.sample_rate != 1, chosen.fused, chosen.lazy_decay
+    if not (sampled or fused or lazy):
+        return head.whole(tx, num_classes=num_classes)
+    field = "sample_rate" if sampled else "fused" if fused else "lazy_decay"
+    for applies, refusal in (
+        (
+            sampled and not objectives.can_sample(loss),
+            "is for losses with class weights, and not center_loss",
+        ),
+        (not objectives.has_class_weights(loss), "is for losses with class weights"),
+        (sgd.name != "sgd", "takes config.optimizer.name=sgd"),
+        (sampled and not chosen.sharded, "takes config.head.sharded=true"),
+        (sampled and fused, "can't be used together with config.head.fused"),
+        (lazy and not sampled, "is for sampled classes: set config.head.sample_rate too"),
+        (
+            fused and sgd.clip_norm > 0,
+            "updates before the norm is known: set config.optimizer.clip_norm=0",
+        ),
+        (
+            fused and sgd.accumulate > 1,
+            "updates once in a batch: set config.optimizer.accumulate=1",
+        ),
+    ):
         if applies:
-            raise UserError(f"config.head.{special} {refusal}")
-    sgd = ways.SGD(rate, optimizer.momentum, optimizer.weight_decay)
-    if chosen.fused:
-        return ways.fused(tx, sgd, num_classes=num_classes), tx
-    if chosen.lazy_decay:
-        tx = ways.remembering(tx)
+            raise UserError(f"config.head.{field} {refusal}")
+    numbers = head.SGD(rate, sgd.momentum, sgd.weight_decay)
+    if fused:
+        return head.fused(tx, numbers, num_classes=num_classes)
     with named("head"):
         count = -(-num_classes // devices)
         sampling.sample_size(chosen.sample_rate, count, config.batch_size, devices, num_classes)
-    update = ways.sampled(
+    return head.sampled(
         tx,
-        sgd,
+        numbers,
         rate=chosen.sample_rate,
         num_classes=num_classes,
         axis_name=step.AXIS,
-        lazy_decay=chosen.lazy_decay,
+        lazy_decay=lazy,
     )
-    return update, tx
-
-
-def schedule(config: Config) -> dict[str, Any]:
-    """The arguments of the learning-rate schedule, but for the number of steps."""
-    chosen = config.optimizer
-    return {
-        "peak": chosen.learning_rate,
-        "warmup": chosen.warmup,
-        "schedule": chosen.schedule,
-        "power": chosen.power,
-    }
 
 
 def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -230,10 +266,75 @@ def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
         low_resolution=chosen.low_resolution,
         erasing=chosen.erasing,
     )
-    example = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, 3), "uint8")
     with named("augment"):
-        jax.eval_shape(augment, jax.random.key(0), example)
+        jax.eval_shape(augment, jax.random.key(0), _images(config, 1))
     return augment
+
+
+def initial_state(
+    config: Config,
+    network: models.Network,
+    objective: objectives.Objective,
+    tx: optax.GradientTransformation,
+    *,
+    num_classes: int,
+    devices: int,
+) -> tuple[Callable[[jax.Array], state.TrainState], state.TrainState]:
+    """(key -> the state before the first step, its shapes), nothing of which is computed here."""
+    create = functools.partial(
+        state.create,
+        network=network,
+        objective=objective,
+        tx=tx,
+        num_classes=num_classes,
+        image_size=config.data.image_size,
+        embedding_size=config.model.embedding_size,
+        slices=devices,
+    )
+    with named("loss"):
+        return create, jax.eval_shape(create, jax.random.key(0))
+
+
+def compiled_step(
+    config: Config,
+    network: models.Network,
+    objective: objectives.Objective,
+    update: head.HeadUpdate,
+    augmentation: Callable[[jax.Array, jax.Array], jax.Array],
+    shapes: state.TrainState,
+    *,
+    devices: Sequence[jax.Device],
+) -> step.Step:
+    """The training step, compiled for the devices; `shapes` are the state's."""
+    body = step.make_body(
+        network,
+        objective,
+        update,
+        augmentation,
+        key=jax.random.key(config.seed + 1),
+        sharded=config.head.sharded,
+        accumulate=config.optimizer.accumulate,
+        clip_norm=config.optimizer.clip_norm,
+    )
+    labels = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
+    return step.build_step(
+        body,
+        shapes,
+        {"image": _images(config, config.batch_size), "label": labels},
+        parallel=config.parallel,
+        devices=devices,
+        sharded=config.head.sharded,
+    )
+
+
+def _images(config: Config, count: int) -> jax.ShapeDtypeStruct:
+    size = config.data.image_size
+    return jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
+
+
+def _check_dtype(section: str, name: str) -> None:
+    if name not in ("float32", "bfloat16", "float16"):
+        raise UserError(f"config.{section}.dtype is {name!r}; choose float32 or bfloat16")
 
 
 @contextlib.contextmanager
@@ -241,5 +342,7 @@ def named(section: str) -> Iterator[None]:
     """What the library refuses as an argument is here the user's field."""
     try:
         yield
+    except UserError:  # says already what is meant
+        raise
     except (ValueError, OSError) as error:
-        raise UserError(f"config.{section} is set up wrongly: {error}") from error
+        raise UserError(f"config.{section}: {error}") from error

@@ -1,9 +1,9 @@
-"""Identities that come, merge or go between two runs: every array with a row a class at once.
+"""Identities that come, merge or go between two runs, in every array with one row per class.
 
 Class weights, biases and centres change together with what the optimizer keeps of them. `state` is
 that of the run before, `num_classes` its identities without padding. Rows that pad the classes to a
 multiple of the devices are cut first, and results have exactly the new number of classes:
-`checkpoint.restore` pads them again, for the next run's devices. Scalars stay, those made for a
+`checkpoints.restore` pads them again, for the next run's devices. Scalars stay, those made for a
 number of classes too (AdaCos's scale, the biases of SphereFace2 and UniFace). Arrays of JAX stay
 where they are, but those split over devices come out replicated on them.
 """
@@ -191,7 +191,7 @@ def _change(
         if not 0 < num_classes <= len(leaf) or np.any(padding):
             raise ValueError(
                 f"num_classes {num_classes} does not fit the {len(leaf)} rows of {name}, of which "
-                "only padding is all zero: give the number in the checkpoint's facts"
+                "only the padding is zero: give the number in the checkpoint's facts"
             )
         return change(name, leaf[:num_classes])
 

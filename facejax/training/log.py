@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from facejax import evaluation
+from facejax import data, evaluation, files
 from facejax.errors import UserError
 
 
@@ -19,6 +19,15 @@ class Progress:
     """A bar with loss, accuracy, images/s and time left, and a line of metrics every few steps.
 
     Metrics are sums over rows; what is shown and written is their mean since the last line.
+
+    Args:
+      path: the file of the metrics, a JSON object in each line.
+      steps: of the whole run.
+      start: how many of them are done.
+      learning_rates: [steps], of each step.
+      source: what the records are numbered in, so that a bad batch can be named.
+      every: steps between two lines.
+      silent: neither bar nor lines: in all processes but one.
     """
 
     def __init__(
@@ -28,10 +37,12 @@ class Progress:
         steps: int,
         start: int,
         learning_rates: np.ndarray,
+        source: data.Source,
         every: int = 10,
-        silent: bool = False,  # neither bar nor lines: in all processes but one
-    ):
+        silent: bool = False,
+    ) -> None:
         self.path, self.every, self.learning_rates = path, every, learning_rates
+        self.source = source
         self.bar = tqdm(
             disable=silent,
             total=steps,
@@ -43,8 +54,13 @@ class Progress:
         self._sums: dict[str, float] = {}
         self._since = time.perf_counter()
 
-    def update(self, step: int, metrics: dict[str, Any]) -> None:
-        """Takes in the metrics of a step (counted from 1).
+    def update(self, step: int, metrics: dict[str, Any], records: np.ndarray | None = None) -> None:
+        """Takes in the metrics of a step.
+
+        Args:
+          step: counted from 1.
+          metrics: those of `step.Step.run`.
+          records: int64 [B], which records this process's rows of the batch are.
 
         Raises:
           UserError: if the loss or the gradient is not finite.
@@ -53,10 +69,12 @@ class Progress:
         norm = values.pop("gradient_norm")
         if not np.isfinite(values["loss"] + norm):
             self.bar.close()
+            loss = values["loss"] / max(values["rows"], 1)
+            where = "" if records is None else f", on {record_names(self.source, records)}"
             raise UserError(
-                f"at step {step} the loss is {values['loss'] / max(values['rows'], 1):.4g} and the "
-                f"gradient's norm {norm:.4g}: training stopped; lower "
-                "--config.optimizer.learning_rate or set --config.optimizer.clip_norm"
+                f"at step {step} the loss is {loss:.4g} and the gradient's norm {norm:.4g}{where}: "
+                "training stopped; lower config.optimizer.learning_rate or set "
+                "config.optimizer.clip_norm"
             )
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
@@ -85,7 +103,7 @@ class Progress:
     def write(self, record: dict[str, Any]) -> None:
         """Appends a line to the metrics."""
         if not self.bar.disable:
-            write_line(self.path, record)
+            files.append_line(self.path, json.dumps(record))
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -97,8 +115,22 @@ class Progress:
         self.bar.close()
 
 
+def record_names(source: data.Source, records: np.ndarray, *, count: int = 5) -> str:
+    """The first few records of a batch, for a person: their numbers, and ids where they have any.
+
+    Args:
+      source: what the records are numbered in.
+      records: int64 [B].
+      count: how many are named.
+    """
+    ids = [(int(number), source[int(number)].get("id")) for number in records[:count]]
+    named = [f"{number} ({name})" if name else str(number) for number, name in ids]
+    more = f" and {len(records) - count} more" if len(records) > count else ""
+    return f"the records {', '.join(named)}{more}"
+
+
 def make_directory(directory: pathlib.Path) -> None:
-    """Makes a work directory.
+    """Makes a folder, with those above it.
 
     Raises:
       UserError: if it can't be made.
@@ -107,14 +139,8 @@ def make_directory(directory: pathlib.Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"can't make the workdir {directory} ({error.strerror}); give another with --workdir"
+            f"can't make the folder {directory} ({error.strerror}): give another"
         ) from error
-
-
-def write_line(path: pathlib.Path, record: dict[str, Any]) -> None:
-    """Appends a JSON line."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -133,7 +159,7 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 def forget_after(path: pathlib.Path, step: int) -> None:
     """Drops the lines of later steps than the one that training resumes from; 0 keeps none."""
     kept = [record for record in read_lines(path) if 0 < step >= record.get("step", 0)]
-    path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    files.write(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def due(step: int, every: int) -> bool:
