@@ -73,7 +73,9 @@ def hair_colour(identity: Identity) -> jax.Array:
     return _pick(_HAIR, identity.hair_colour)
 
 
-def _complexion(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
+def _complexion(
+    x: jax.Array, y: jax.Array, pixel: jax.Array, identity: Identity, nuisance: Nuisance
+) -> list[Layer]:
     """Blush, freckles, folds, the sockets' shade, a mole."""
     p, side = identity, jnp.abs(x)
     nose_y, mouth_y = nose_and_mouth(p)
@@ -98,7 +100,9 @@ def _complexion(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Lay
     ]
 
 
-def _mouth(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
+def _mouth(
+    x: jax.Array, y: jax.Array, pixel: jax.Array, identity: Identity, nuisance: Nuisance
+) -> list[Layer]:
     """Beard and moustache, lips, and what an open mouth shows."""
     p, n, side = identity, nuisance, jnp.abs(x)
     nose_y, mouth_y = nose_and_mouth(p)
@@ -134,7 +138,9 @@ def _mouth(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
     ]
 
 
-def _eyes(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
+def _eyes(
+    x: jax.Array, y: jax.Array, pixel: jax.Array, identity: Identity, nuisance: Nuisance
+) -> list[Layer]:
     """Almonds with lids, lashes, irises and a glint, and the brows above."""
     p, n, skin = identity, nuisance, skin_colour(identity)
     outward = jnp.abs(x) - p.eye_spacing
@@ -168,7 +174,9 @@ def _eyes(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
     ]
 
 
-def _glasses(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
+def _glasses(
+    x: jax.Array, y: jax.Array, pixel: jax.Array, identity: Identity, nuisance: Nuisance
+) -> list[Layer]:
     p, n, side = identity, nuisance, jnp.abs(x)
     height = y - p.eye_height
     lens = jnp.maximum(jnp.abs(side - p.eye_spacing) - 0.2, jnp.abs(height + 0.02) - 0.15)
@@ -181,7 +189,14 @@ def _glasses(x, y, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]
     ]
 
 
-def face_layers(x, y, z, pixel, identity: Identity, nuisance: Nuisance) -> list[Layer]:
+def face_layers(
+    x: jax.Array,
+    y: jax.Array,
+    z: jax.Array,
+    pixel: jax.Array,
+    identity: Identity,
+    nuisance: Nuisance,
+) -> list[Layer]:
     """Everything on the bare skin at (x, y, z) [S, S], undermost first."""
     front = jnp.where(z > 0.05, 1.0, 0.0)
     parts = (_complexion, _mouth, _eyes, _glasses)

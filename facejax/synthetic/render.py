@@ -8,13 +8,14 @@ import functools
 import hashlib
 import os
 import pathlib
-import platform
 import sys
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from facejax import files
 from facejax.compilation import jit
 from facejax.synthetic import paint, person, shape
 from facejax.synthetic.paint import (
@@ -37,7 +38,7 @@ from facejax.synthetic.shape import (
     wave,
 )
 
-_BATCH = 32  # images a call of the renderer; the arrays of more fall out of the cache
+_BATCH = 32  # images per call of the renderer; the arrays of more fall out of the cache
 
 
 def _blend(image: jax.Array, layers: list[Layer]) -> jax.Array:
@@ -123,10 +124,10 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
 
 
 @functools.cache
-def _photographer(image_size: int):
-    """The compiled program: keys, people and images [B] -> pictures and their severities."""
+def _photographer(image_size: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The compiled program: a key, people [B], images [B] -> pictures and their severities."""
 
-    def photograph(key, who, shot):
+    def photograph(key: jax.Array, who: jax.Array, shot: jax.Array) -> tuple[jax.Array, jax.Array]:
         person_key = jax.random.fold_in(key, who)
         identity_key, shots_key = jax.random.split(person_key)
         severity_key, nuisance_key = jax.random.split(jax.random.fold_in(shots_key, shot))
@@ -199,11 +200,8 @@ class SyntheticFaces:
         self.severity = np.empty((count,), np.float32)
         self._render(first_identity, images_per_identity, image_size, seed)
         if kept_at is not None:
-            kept_at.parent.mkdir(parents=True, exist_ok=True)
-            # Renamed when whole, so that a run that is killed leaves nothing that counts.
-            partial = kept_at.with_suffix(f".{platform.node()}-{os.getpid()}.npz")
-            np.savez(partial, images=self.images, severity=self.severity)
-            partial.rename(kept_at)
+            with files.replacing(kept_at) as partial:
+                np.savez(partial, images=self.images, severity=self.severity)
 
     def _render(
         self, first_identity: int, images_per_identity: int, image_size: int, seed: int

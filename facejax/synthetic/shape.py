@@ -12,6 +12,9 @@ import jax.numpy as jnp
 
 from facejax.synthetic.person import Identity, Nuisance
 
+Scalar = jax.Array | float
+Point = tuple[jax.Array, jax.Array, jax.Array]  # x, y, z, of one shape
+
 _MARCH_STEPS = 11
 
 
@@ -35,16 +38,26 @@ def _smooth_min(a: jax.Array, b: jax.Array, width: float) -> jax.Array:
     return jnp.minimum(a, b) - 0.25 / width * h * h
 
 
-def ellipsoid(x, y, z, rx, ry, rz) -> jax.Array:
+def ellipsoid(
+    x: jax.Array, y: jax.Array, z: jax.Array, rx: Scalar, ry: Scalar, rz: Scalar
+) -> jax.Array:
     """Distance to an axis-aligned ellipsoid about the origin."""
-    ix, iy, iz = 1.0 / rx, 1.0 / ry, 1.0 / rz  # scalars: a division a pixel is dear
+    ix, iy, iz = 1.0 / rx, 1.0 / ry, 1.0 / rz  # scalars: a division per pixel is dear
     a, b, c = x * ix, y * iy, z * iz
     k = a * a + b * b + c * c + 1e-9
     a, b, c = a * ix, b * iy, c * iz
     return (k - jnp.sqrt(k)) * jax.lax.rsqrt(a * a + b * b + c * c + 1e-9)
 
 
-def _rod(x, y, z, start, end, start_radius, end_radius) -> jax.Array:
+def _rod(
+    x: jax.Array,
+    y: jax.Array,
+    z: jax.Array,
+    start: tuple[Scalar, Scalar],
+    end: tuple[Scalar, Scalar],
+    start_radius: Scalar,
+    end_radius: Scalar,
+) -> jax.Array:
     """Distance to a rod from `start` to `end`, both (y, z) in the plane x = 0."""
     dy, dz = end[0] - start[0], end[1] - start[1]
     t = jnp.clip(((y - start[0]) * dy + (z - start[1]) * dz) / (dy * dy + dz * dz), 0.0, 1.0)
@@ -60,7 +73,9 @@ def nose_and_mouth(identity: Identity) -> tuple[jax.Array, jax.Array]:
     return nose, nose - identity.mouth_gap
 
 
-def skin_distance(x, y, z, identity: Identity, nuisance: Nuisance) -> jax.Array:
+def skin_distance(
+    x: jax.Array, y: jax.Array, z: jax.Array, identity: Identity, nuisance: Nuisance
+) -> jax.Array:
     """Distance to the bare head, neck and ears."""
     p, drop = identity, nuisance.mouth_open
     nose_y, mouth_y = nose_and_mouth(p)
@@ -94,7 +109,7 @@ def skin_distance(x, y, z, identity: Identity, nuisance: Nuisance) -> jax.Array:
     return _smooth_min(jnp.minimum(head, ear), jnp.maximum(neck, y + 0.4), 0.15)
 
 
-def hair_distance(x, y, z, identity: Identity) -> jax.Array:
+def hair_distance(x: jax.Array, y: jax.Array, z: jax.Array, identity: Identity) -> jax.Array:
     """Distance to the hair: a cap, and what hangs behind the neck."""
     p, volume = identity, identity.hair_volume
     cap = ellipsoid(
@@ -127,10 +142,10 @@ def rotation(nuisance: Nuisance) -> jax.Array:
 
 
 class Surface(NamedTuple):
-    """Where the rays through the pixels end, one value a ray."""
+    """Where the rays through the pixels end, one value per ray."""
 
-    position: tuple[jax.Array, jax.Array, jax.Array]  # head coordinates
-    normal: tuple[jax.Array, jax.Array, jax.Array]  # camera coordinates, unit length
+    position: Point  # head coordinates
+    normal: Point  # camera coordinates, unit length
     depth: jax.Array  # towards the camera
     distance: jax.Array  # how near the ray came; about 0 where it met the surface
 
@@ -143,10 +158,11 @@ def trace(
     `field` is the distance at (x, y, z) in head coordinates, `turn` the head's rotation [3, 3].
     """
 
-    def point(depth):
-        return tuple(right * turn[0, i] + up * turn[1, i] + depth * turn[2, i] for i in range(3))
+    def point(depth: jax.Array) -> Point:
+        x, y, z = (right * turn[0, i] + up * turn[1, i] + depth * turn[2, i] for i in range(3))
+        return x, y, z
 
-    def march(_, carry):
+    def march(_: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         depth, nearest = carry
         distance = field(*point(depth))
         # The distances are underestimates: a longer stride converges sooner.
@@ -159,7 +175,7 @@ def trace(
     # The field's slope from the corners of a tetrahedron; in a loop, so that it compiles once.
     corners = jnp.array([[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
 
-    def differ(i, slopes):
+    def differ(i: jax.Array, slopes: Point) -> Point:
         dx, dy, dz = corners[i]
         value = field(x + 0.01 * dx, y + 0.01 * dy, z + 0.01 * dz)
         return slopes[0] + dx * value, slopes[1] + dy * value, slopes[2] + dz * value
