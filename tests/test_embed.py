@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from facejax import data
 from facejax.recognition import embed, make_embedder
 
 
@@ -48,6 +49,21 @@ def test_agrees_with_one_image_at_a_time(flip, batch_size):
     got = embed(make_embedder(toy_apply, flip=flip), variables, images, batch_size=batch_size)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, reference(variables, images, flip), atol=2e-6)
+
+
+def test_the_network_is_given_what_training_gives_it():
+    """All 256 byte values, bitwise."""
+    given = []
+
+    def network(variables, images, *, train):
+        del variables, train
+        jax.debug.callback(given.append, images)
+        return images.reshape(len(images), -1), {}
+
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    make_embedder(network, flip=False)({}, image).block_until_ready()
+    jax.effects_barrier()
+    np.testing.assert_array_equal(given[0], jax.jit(data.normalize)(image))
 
 
 def test_flip_makes_a_mirror_image_equal():

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from facejax.compilation import jit
+from facejax.data import normalize
 
 Embedder = Callable[[Any, np.ndarray], jax.Array]
 
@@ -39,7 +40,7 @@ def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
 
     @jit
     def program(variables: Any, images: jax.Array) -> jax.Array:
-        batch = (images.astype(jnp.float32) - 127.5) / 127.5
+        batch = normalize(images)
         if flip:  # beside its image, so that a sharded batch stays where it is
             batch = jnp.stack([batch, batch[:, :, ::-1]], axis=1).reshape(-1, *batch.shape[1:])
         embeddings = apply(variables, batch, train=False)[0].astype(jnp.float32)
