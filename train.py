@@ -176,7 +176,9 @@ def main(_) -> None:
     previous = None
     result = None
     for number in range(start + 1, steps + 1):
-        current, metrics = stepper.run(current, stepper.feed(next(batches)))
+        drawn = next(batches)
+        rows = {name: drawn[name] for name in batch}  # the record numbers stay on the host
+        current, metrics = stepper.run(current, stepper.feed(rows))
         if number == start + 1:
             jax.block_until_ready(metrics)
             progress.say(f"first step done {time.perf_counter() - STARTED:.1f} s after the start")

@@ -165,7 +165,10 @@ class Bench:
                 seed=seed,
                 per_identity=PER_IDENTITY if kind[0] else 0,
             )
-            self.drawn[kind] = list(itertools.islice(endless, self.steps))
+            self.drawn[kind] = [
+                {name: batch[name] for name in ("image", "label")}
+                for batch in itertools.islice(endless, self.steps)
+            ]
         return self.drawn[kind]
 
     def train(self, name: str, seed: int, bar: tqdm) -> dict:

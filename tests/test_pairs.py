@@ -109,6 +109,17 @@ def test_resolves_each_image_once(tmp_path):
         resolve_images(pairs, tmp_path / "none")
 
 
+def test_resolves_images_whatever_the_case_of_their_suffix(tmp_path):
+    pairs = read_pairs(written(tmp_path, DEV_TEST))
+    files = ["Ann_A/Ann_A_0001.JPG", "Ann_A/Ann_A_0002.Png", "Bob/Bob_0003.jpeg"]
+    files += ["Bob/Bob_0014.PPM", "Cat/Cat_0002.webp"]
+    others = ["Ann_A/Ann_A_0001.txt", "Ann_A/Ann_A_0001.PNG", "Bob/Bob_0014.npy"]
+    for name in files + others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert resolve_images(pairs, tmp_path)[0] == [tmp_path / name for name in files]
+
+
 def test_resolves_the_paths_of_a_table(tmp_path):
     pairs = read_pairs(written(tmp_path, TABLE))
     for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):

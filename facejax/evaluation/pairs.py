@@ -11,16 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facejax.data.sources import IMAGE_SUFFIXES, is_image
 from facejax.errors import UserError
 from facejax.evaluation.verification import pair_folds
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
 
 
 class Pairs(NamedTuple):
     """Pairs of image names, in the order of the file."""
 
-    first: list[str]  # [N] relative to the image folder; LFW's without extension
+    first: list[str]  # [N] relative to the image folder; LFW's without a suffix
     second: list[str]
     same: np.ndarray  # [N] bool
     folds: np.ndarray  # [N] int
@@ -132,7 +131,8 @@ def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.nda
     """Finds the image files of the pairs, each once.
 
     Args:
-      pairs: names that are files under the folder, or become so with one of `EXTENSIONS`.
+      pairs: names that are files under the folder, or become so with one of
+        `facejax.data.sources.IMAGE_SUFFIXES`, in any case.
       folder: where the images are.
 
     Returns:
@@ -145,14 +145,19 @@ def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.nda
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no image folder {folder}: give the folder the pairs refer to")
+    listed: dict[Path, dict[str, Path]] = {}  # each folder is read once, however many its pairs
     numbers: dict[str, int] = {}
     files: list[Path] = []
     for names, line in zip(zip(pairs.first, pairs.second, strict=True), pairs.lines, strict=True):
         for name in names:
             if name in numbers:
                 continue
-            candidates = [folder / name, *(folder / f"{name}{ending}" for ending in EXTENSIONS)]
-            found = next((file for file in candidates if file.is_file()), None)
+            found: Path | None = folder / name
+            if not (folder / name).is_file():
+                inside = (folder / name).parent
+                if inside not in listed:
+                    listed[inside] = _images_by_stem(inside)
+                found = listed[inside].get(Path(name).name)
             if found is None:
                 raise UserError(
                     f"{pairs.path}, line {line} names the image {name!r}, which is not in "
@@ -162,6 +167,13 @@ def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.nda
             files.append(found)
     indices = [(numbers[a], numbers[b]) for a, b in zip(pairs.first, pairs.second, strict=True)]
     return files, np.array(indices, np.int64)
+
+
+def _images_by_stem(folder: Path) -> dict[str, Path]:
+    """The images of a folder, {} if it is not there, by their names without the suffix."""
+    images = [path for path in folder.glob("*") if is_image(path.name) and path.is_file()]
+    images.sort(key=lambda path: (IMAGE_SUFFIXES.index(path.suffix.lower()), path.name))
+    return {path.stem: path for path in reversed(images)}  # the first one stays
 
 
 def draw_pairs(labels: np.ndarray, *, pairs: int, seed: int) -> LabelPairs:
