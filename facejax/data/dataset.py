@@ -163,12 +163,12 @@ def _write(source: Source, final: pathlib.Path, *, name: str, progress: bool) ->
         files.remove(stale)
     with files.replacing(final) as partial:
         tfds.disable_progress_bar()  # TFDS shows one for each phase; ours shows the images
-        builder = _Builder(source, name=name, data_dir=partial, progress=progress)
+        builder = _Builder(source, name=name, data_dir=partial / "tfds", progress=progress)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
             builder.download_and_prepare()
-        for file in pathlib.Path(builder.data_dir).iterdir():  # TFDS writes into NAME/VERSION/
+        for file in pathlib.Path(builder.data_dir).iterdir():  # tfds/NAME/VERSION/
             file.rename(partial / file.name)
-        files.remove(partial / name)
+        files.remove(partial / "tfds")
         labels = io.BytesIO()
         np.save(labels, np.asarray(source.labels, np.int32))
         files.write(partial / _LABELS, labels.getvalue())
