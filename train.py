@@ -159,9 +159,10 @@ def main(_) -> None:
         variables = {"params": current.params["backbone"], "batch_stats": current.batch_stats}
         # Every process does all of it on copies of its own, so that none waits for another.
         variables = jax.tree.map(lambda leaf: leaf.addressable_data(0), variables)
-        return evaluation.evaluate(
-            embedder, variables, protocol, batch_size=config.evaluation.batch_size
+        embed = functools.partial(
+            recognition.embed, embedder, variables, batch_size=config.evaluation.batch_size
         )
+        return evaluation.evaluate(embed, protocol)
 
     # --- The loop --------------------------------------------------------------------------------
     untrained = evaluate(current) if protocol and not start else None

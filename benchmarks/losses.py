@@ -12,6 +12,7 @@ people, the pairs they are judged by and the augmentation's noise are the same f
 
 import argparse
 import datetime
+import functools
 import itertools
 import json
 import math
@@ -185,7 +186,8 @@ class Bench:
         variables = {"params": trained.params["backbone"], "batch_stats": trained.batch_stats}
         if not math.isfinite(float(metrics["loss"])):
             raise UserError(f"{name} with seed {seed} diverged")
-        result = evaluation.evaluate(self.embedder, variables, self.protocol, batch_size=100)
+        embed = functools.partial(recognition.embed, self.embedder, variables, batch_size=100)
+        result = evaluation.evaluate(embed, self.protocol)
         line = log.scores(self.steps, result)
         return {
             "accuracy": line["verification_accuracy"],

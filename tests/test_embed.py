@@ -83,8 +83,24 @@ def test_a_reader_of_batches_equals_an_array():
     variables, images = toy_variables(), toy_images(11)
     embedder = make_embedder(toy_apply)
     whole = embed(embedder, variables, images, batch_size=8)
-    parts = (images[start : start + 3] for start in range(0, 11, 3))
-    np.testing.assert_allclose(embed(embedder, variables, parts, batch_size=8), whole, atol=1e-6)
+    for size in (1, 3, 8):
+        parts = (images[start : start + size] for start in range(0, 11, size))
+        np.testing.assert_array_equal(embed(embedder, variables, parts, batch_size=8), whole)
+
+
+@pytest.mark.parametrize("sizes", [[3] * 7, [1] * 21, [8, 8, 5], [7, 8, 6], [5, 8, 8], [8, 8]])
+def test_parts_are_put_together_to_full_batches(sizes):
+    given = []
+
+    def embedder(variables, images):
+        given.append(len(images))
+        return images.reshape(len(images), -1)
+
+    images = toy_images(sum(sizes))
+    parts = np.split(images, np.cumsum(sizes)[:-1])
+    got = embed(embedder, None, iter(parts), batch_size=8)
+    np.testing.assert_array_equal(got, images.reshape(len(images), -1))
+    assert given == [8] * -(-len(images) // 8)
 
 
 def test_one_trace_whatever_the_count_and_where_the_variables_are():

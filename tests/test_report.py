@@ -19,12 +19,17 @@ from facejax.evaluation import (
 )
 
 
+def verified(a, b, same, **options):
+    pairs = np.arange(2 * len(same)).reshape(2, -1).T
+    return verify(np.concatenate([a, b]), pairs, same, pair_folds(same), **options)
+
+
 def result(noise, seed=0):
     generator = np.random.default_rng(seed)
     same = np.arange(400) < 200
     a, other, shift = generator.normal(size=(3, 400, 16))
     b = np.where(same[:, None], a + noise * shift, other)
-    return verify(a, b, same, pair_folds(same), fars=(1e-2, 1e-3))
+    return verified(a, b, same, fars=(1e-2, 1e-3))
 
 
 def test_table_is_aligned():
@@ -80,7 +85,7 @@ def test_report_of_closed_cases(tmp_path, scores):
     same = np.arange(400) < 200
     a = np.stack([np.ones(400), np.zeros(400)], axis=1)
     b = np.stack([scores, 1 - scores], axis=1)
-    write_report(tmp_path, {"case": verify(a, b, same, pair_folds(same))})
+    write_report(tmp_path, {"case": verified(a, b, same)})
 
 
 def test_roc_picture_is_the_roc(tmp_path):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -253,7 +254,8 @@ def test_verify_scores_by_cosine_and_gives_all():
     same = np.arange(400) < 200
     b = np.where(same[:, None], a + noise, noise) * generator.uniform(0.1, 9, size=(400, 1))
     folds = verification.pair_folds(same)
-    got = verification.verify(a, b, same, folds, fars=(0.05, 1e-3))
+    both, pairs = np.concatenate([a, b]), np.arange(800).reshape(2, 400).T
+    got = verification.verify(both, pairs, same, folds, fars=(0.05, 1e-3))
     for i in (0, 399):
         cosine = a[i] @ b[i] / math.sqrt(a[i] @ a[i]) / math.sqrt(b[i] @ b[i])
         assert got.scores[i] == pytest.approx(cosine, abs=1e-14)
@@ -263,16 +265,64 @@ def test_verify_scores_by_cosine_and_gives_all():
     assert got.tars[0] == verification.tar_at_far(got.scores, same, far=0.05)
     assert got.tars[1].note == "too few negatives for FAR 1e-3: need 1000, have 200"
     json.dumps(to_json(got), allow_nan=False)
-    swapped = verification.verify(b, a, same, folds, fars=(0.05, 1e-3))
+    swapped = verification.verify(both, pairs[:, ::-1], same, folds, fars=(0.05, 1e-3))
     np.testing.assert_array_equal(swapped.scores, got.scores)
 
 
 def test_verify_of_a_zero_vector_and_of_a_diverged_network():
-    a, b = np.eye(4, 3), np.ones((4, 3))
+    embeddings = np.concatenate([np.eye(4, 3), np.ones((4, 3))])
+    pairs = np.arange(8).reshape(2, 4).T
     same, folds = np.array([1, 1, 0, 0], bool), np.array([0, 1, 0, 1])
-    assert verification.verify(a, b, same, folds, fars=(0.5,)).scores[3] == 0
-    b[2, 1] = np.nan
+    got = verification.verify(embeddings, pairs, same, folds, fars=(0.5,))
+    assert got.scores[3] == 0
+    embeddings[6, 1] = np.nan
     with pytest.raises(UserError, match=r"1 of 4 pairs .* not finite"):
-        verification.verify(a, b, same, folds)
-    with pytest.raises(ValueError, match="equal shape"):
-        verification.verify(a, b[:3], same, folds)
+        verification.verify(embeddings, pairs, same, folds)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 7, 100])
+def test_cosines_are_the_same_in_any_blocks(block_size):
+    generator = np.random.default_rng(9)
+    embeddings = generator.normal(size=(20, 5)).astype(np.float32)
+    pairs = generator.integers(0, 20, (7, 2))
+    got = verification.cosines(embeddings, pairs, block_size=block_size)
+    assert got.dtype == np.float64
+    exact = embeddings.astype(np.float64)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    np.testing.assert_allclose(got, [exact[i] @ exact[j] for i, j in pairs], atol=1e-15)
+
+
+def test_a_broken_embedding_is_counted_over_all_blocks():
+    embeddings = np.ones((4, 3), np.float32)
+    embeddings[1], embeddings[3] = np.nan, np.inf
+    pairs = np.array([[0, 1], [0, 2], [3, 3], [2, 0], [1, 3]])
+    with pytest.raises(UserError, match="3 of 5 pairs"):
+        verification.cosines(embeddings, pairs, block_size=2)
+    assert verification.cosines(embeddings, pairs[[1, 3]]).tolist() == pytest.approx([1, 1])
+
+
+def test_memory_follows_the_block_and_not_the_pairs():
+    """200,000 pairs of 128 numbers: both sides of all of them would be 410 MB in float64."""
+    embeddings = np.random.default_rng(10).normal(size=(50, 128)).astype(np.float32)
+    pairs = np.random.default_rng(11).integers(0, 50, (200_000, 2))
+    tracemalloc.start()
+    verification.cosines(embeddings, pairs, block_size=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * len(pairs) + 8 * 1000 * 128 * 8  # the scores, and eight arrays of a block
+
+
+@pytest.mark.parametrize(
+    ("shape", "indices", "message"),
+    [
+        ((4,), [[0, 1]], r"\[M, D\].*not \(4,\)"),
+        ((4, 3), [0, 1], r"\[N, 2\]"),
+        ((4, 3), [[0, 1, 2]], r"\[N, 2\]"),
+        ((4, 3), [[0.0, 1.0]], "float64"),
+        ((4, 3), [[0, 4]], "indices from 0 to 4 do not fit 4 embeddings"),
+        ((4, 3), [[-1, 2]], "indices from -1 to 2"),
+    ],
+)
+def test_refuses_indices_that_do_not_fit(shape, indices, message):
+    with pytest.raises(ValueError, match=message):
+        verification.cosines(np.ones(shape), np.array(indices))

@@ -2,7 +2,7 @@
 
 from facejax.data.augment import augment, normalize
 from facejax.data.dataset import build_dataset, check_labels, dataset_source
-from facejax.data.pipeline import batches, padded_batches
+from facejax.data.pipeline import batches, padded_batches, read_images
 from facejax.data.sources import Source, decode, fingerprint, folder_source, identity_names
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "identity_names",
     "normalize",
     "padded_batches",
+    "read_images",
 ]

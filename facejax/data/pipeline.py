@@ -1,7 +1,8 @@
 """From a source to batches on the host; batch n depends on nothing but source, seed and size."""
 
 import os
-from collections.abc import Callable, Iterator
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -115,6 +116,31 @@ def padded_batches(
         }
 
 
+def read_images(
+    files: Sequence[pathlib.Path], *, image_size: int, threads: int | None = None
+) -> Iterator[np.ndarray]:
+    """Image files in order, read and decoded ahead of the caller.
+
+    Args:
+      files: paths of encoded images.
+      image_size: side of the images in pixels; others are resized.
+      threads: as in `batches`.
+
+    Returns:
+      An iterator of uint8 [image_size, image_size, 3] RGB.
+
+    Raises:
+      UserError: from the iterator, an image that does not decode.
+    """
+    _one_thread_per_image()
+
+    def read(file: pathlib.Path) -> np.ndarray:
+        return decode(file.read_bytes(), image_size, str(file))
+
+    images = grain.MapDataset.source(files).map(read)
+    return iter(images.to_iter_dataset(_read_options(threads, prefetch=64)))
+
+
 def _identity_batches(
     source: Source, batch_size: int, process_count: int, per_identity: int, seed: int
 ) -> grain.MapDataset:
@@ -143,8 +169,7 @@ def _identity_batches(
 
 def _reader(source: Source, image_size: int) -> Callable[[int], dict[str, Any]]:
     """From the number of a record to its row of a batch."""
-    # Images are decoded side by side: threads within one would only get in the way.
-    cv2.setNumThreads(1)
+    _one_thread_per_image()
 
     def read(number: int) -> dict[str, Any]:
         record = source[int(number)]
@@ -152,6 +177,11 @@ def _reader(source: Source, image_size: int) -> Callable[[int], dict[str, Any]]:
         return {"image": image, "label": np.int32(record["label"]), "record": np.int64(number)}
 
     return read
+
+
+def _one_thread_per_image() -> None:
+    """Images are decoded side by side: threads within one would only get in the way."""
+    cv2.setNumThreads(1)
 
 
 def _read_options(threads: int | None, prefetch: int) -> grain.ReadOptions:

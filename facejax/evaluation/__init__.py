@@ -8,7 +8,7 @@ from facejax.evaluation.pairs import (
     read_pairs,
     resolve_images,
 )
-from facejax.evaluation.protocols import Protocol, evaluate, from_pairs, synthetic
+from facejax.evaluation.protocols import ImageFiles, Protocol, evaluate, from_pairs, synthetic
 from facejax.evaluation.report import (
     format_table,
     plot_training,
@@ -23,6 +23,7 @@ from facejax.evaluation.verification import (
     TarAtFar,
     Verification,
     consecutive_folds,
+    cosines,
     equal_error_rate,
     format_far,
     kfold_accuracy,
@@ -36,6 +37,7 @@ from facejax.evaluation.verification import (
 
 __all__ = [
     "EqualErrorRate",
+    "ImageFiles",
     "KfoldAccuracy",
     "LabelPairs",
     "Pairs",
@@ -45,6 +47,7 @@ __all__ = [
     "TarAtFar",
     "Verification",
     "consecutive_folds",
+    "cosines",
     "draw_pairs",
     "equal_error_rate",
     "evaluate",

@@ -69,7 +69,7 @@ def embed(
       embedder: of `make_embedder`.
       variables: the network's, {"params": ..., "batch_stats": ...}.
       images: uint8 [N, S, S, 3], or an iterable of uint8 arrays [b, S, S, 3] with
-        b <= batch_size, for more images than memory holds.
+        b <= batch_size, for more images than memory holds; they are put together to full batches.
       batch_size: the number of images of a batch.
 
     Returns:
@@ -82,12 +82,7 @@ def embed(
     # The next batch is read while the last one is being computed.
     results: list[np.ndarray] = []
     pending: tuple[jax.Array, int] | None = None
-    for batch in _split(images, batch_size):
-        if batch.dtype != np.uint8 or batch.ndim != 4 or not 0 < len(batch) <= batch_size:
-            raise ValueError(
-                f"a batch of 1 to {batch_size} uint8 images [b, S, S, 3] is wanted, not "
-                f"{batch.dtype} {batch.shape}"
-            )
+    for batch in _full_batches(images, batch_size):
         padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
         computing = embedder(variables, np.pad(batch, padding)), len(batch)
         if pending is not None:
@@ -99,9 +94,26 @@ def embed(
     return np.concatenate(results)
 
 
-def _split(images: np.ndarray | Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
-    if not isinstance(images, np.ndarray):
-        yield from images
-        return
-    for start in range(0, len(images), batch_size):
-        yield images[start : start + batch_size]
+def _full_batches(
+    images: np.ndarray | Iterable[np.ndarray], batch_size: int
+) -> Iterator[np.ndarray]:
+    """Batches of `batch_size` images, the last of what is left."""
+    if isinstance(images, np.ndarray):
+        starts = range(0, len(images), batch_size)
+        images = [images[start : start + batch_size] for start in starts]
+    held: list[np.ndarray] = []
+    count = 0  # of the images held
+    for part in images:
+        if part.dtype != np.uint8 or part.ndim != 4 or not 0 < len(part) <= batch_size:
+            raise ValueError(
+                f"a batch of 1 to {batch_size} uint8 images [b, S, S, 3] is wanted, not "
+                f"{part.dtype} {part.shape}"
+            )
+        held.append(part)
+        count += len(part)
+        if count >= batch_size:
+            joined = np.concatenate(held)
+            yield joined[:batch_size]
+            held, count = [joined[batch_size:]], count - batch_size
+    if count:
+        yield np.concatenate(held)
