@@ -4,7 +4,7 @@
     python eval.py --checkpoint=runs/mine --pairs=pairs.txt --images=FOLDER
 
 Prints accuracy (threshold chosen on the other folds), ROC AUC, EER and TAR at the FARs asked for,
-with 95 % intervals, and writes verification.json, roc.png and scores.png.
+with 95 % intervals, and writes index.html, verification.json, roc.png and scores.png.
 """
 
 import functools
@@ -58,11 +58,12 @@ def main(_: Sequence[str]) -> None:
     )
     name = f"step {recognizer.step}"
     output = pathlib.Path(OUTPUT.value or recognizer.directory.parent / "evaluation")
-    files = evaluation.write_report(output, {name: result})
+    title = f"Verification: {protocol.name}"
+    files = evaluation.write_report(output, {name: result}, title=title)
     print(
         f"{protocol.name}: {len(protocol.same)} pairs of {np.unique(protocol.indices).size} images"
     )
-    print(evaluation.verification_table({name: result}))
+    print(evaluation.scores_table({name: evaluation.scores(result)}))
     print(f"written: {', '.join(str(file) for file in files)}")
 
 

@@ -171,7 +171,7 @@ def main(_) -> None:
         metrics_path, steps=steps, start=start, learning_rates=rates, silent=not first
     )
     if untrained:
-        progress.write(log.scores(0, untrained))
+        progress.write({"step": 0, **evaluation.scores(untrained)})
     current = stepper.enter(current)
     distributed.barrier("the first step")
     previous = None
@@ -195,9 +195,9 @@ def main(_) -> None:
         with progress.paused():
             if evaluating:
                 result = evaluate(current)
-                line = log.scores(number, result)
-                progress.write(line)
-                progress.say(f"step {number}: {log.in_words(line)}")
+                scores = evaluation.scores(result)
+                progress.write({"step": number, **scores})
+                progress.say(f"step {number}: {evaluation.scores_in_words(scores)}")
             if saving:
                 checkpoints.save(saved, number, stepper.leave(current), facts)
     progress.close()
@@ -206,9 +206,10 @@ def main(_) -> None:
     # --- What came of it -------------------------------------------------------------------------
     if not first:
         return
-    evaluation.plot_training(metrics_path, workdir / "curves.png")
-    if result is not None:
-        evaluation.write_report(workdir / "report", {"trained": result})
+    log.plot_training(metrics_path, workdir / "curves.png")
+    if protocol and result is not None:
+        title = f"Verification: {protocol.name}"
+        evaluation.write_report(workdir / "report", {"trained": result}, title=title)
     print(log.final_table(log.read_lines(metrics_path)))
     print(f"written to {workdir}: checkpoints/, metrics.jsonl, config.json, curves.png, report/")
 

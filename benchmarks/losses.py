@@ -188,10 +188,10 @@ class Bench:
             raise UserError(f"{name} with seed {seed} diverged")
         embed = functools.partial(recognition.embed, self.embedder, variables, batch_size=100)
         result = evaluation.evaluate(embed, self.protocol)
-        line = log.scores(self.steps, result)
+        scores = evaluation.scores(result)
         return {
-            "accuracy": line["verification_accuracy"],
-            "tar": line["tar_at_far_1e-3"],
+            "accuracy": scores["verification_accuracy"],
+            "tar": scores["tar_at_far_1e-3"],
             "seconds": round(time.perf_counter() - started, 1),
         }
 

@@ -23,8 +23,9 @@ from facejax.evaluation import (
     from_pairs,
     pca_features,
     pixel_features,
+    scores,
+    scores_table,
     truncate,
-    verification_table,
     verify,
 )
 
@@ -56,7 +57,7 @@ def main(_: list[str]) -> None:
         end="",
     )
     print(f"{time.perf_counter() - start:.0f} s\n")
-    print(verification_table(results))
+    print(scores_table({name: scores(result) for name, result in results.items()}))
 
 
 if __name__ == "__main__":
