@@ -50,7 +50,7 @@ def test_reads_a_plain_table(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", ["is empty", "one pair a line"]),
+        ("", ["is empty", "one pair per line"]),
         (DEV_TEST.replace("Bob\t3\t14", "Bob\t3"), ["line 3", "'Bob\\t3'", "write `name i j`"]),
         (DEV_TEST.replace("Bob\t3\t14", "Bob\t3\tx"), ["line 3", "is not a pair"]),
         (DEV_TEST.replace("Bob\t3\t14", "Bob\t-3\t14"), ["line 3", "is not a pair"]),

@@ -28,8 +28,8 @@ def test_from_pairs_reads_the_images_that_the_pairs_name(tmp_path):
     protocol = evaluation.from_pairs(root / "pairs.txt", root, image_size=16)
     images = np.concatenate([*protocol.images])
     np.testing.assert_array_equal(images, np.concatenate([*protocol.images]))  # and once more
-    colours = images[:, 0, 0, 0][protocol.indices]
-    np.testing.assert_array_equal(colours, [[1, 2], [13, 11], [1, 12], [3, 13]])
+    colors = images[:, 0, 0, 0][protocol.indices]
+    np.testing.assert_array_equal(colors, [[1, 2], [13, 11], [1, 12], [3, 13]])
     np.testing.assert_array_equal(protocol.same, [True, True, False, False])
     assert images.shape[1:] == (16, 16, 3)
     assert protocol.name == "pairs.txt"

@@ -28,7 +28,7 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, of records or of identities.
 
-    Without `per_identity` every record comes once an epoch. With K = `per_identity`
+    Without `per_identity` every record comes once per epoch. With K = `per_identity`
     a batch holds K images of each of batch_size * process_count / K different identities, side by
     side, and every process gets whole identities. They come in shuffled passes over all
     identities, each in a new order; those left at the end of a pass, too few for a batch, sit it
@@ -49,7 +49,7 @@ def batches(
       process_index: this process, 0 <= process_index < process_count.
       process_count: processes that share the data.
       threads: threads that read and decode ahead; 0 works in the caller's thread, None is
-        one a core, at most 16.
+        one per core, at most 16.
       prefetch: batches that are made ahead of the caller.
       per_identity: K, a divisor of the batch size; 0 draws records, whosever they are.
 

@@ -1,7 +1,7 @@
 """Lists of image pairs: LFW's files, plain tables, and pairs drawn from a labelled set.
 
-LFW's format (`pairs.txt`, `pairsDevTest.txt`): the first line is `n`, or `folds n`; then for each
-fold n lines `name i j` (same person) and n lines `name i name j` (different people), separated by
+LFW's format (`pairs.txt`, `pairsDevTest.txt`): the first line is `n`, or `folds n`; then each fold
+has n lines `name i j` (same person) and n lines `name i name j` (different people), separated by
 tabs or spaces. `Name 3` is the image `Name/Name_0003`. The plain format has no header; its lines
 are `path_a,path_b,1` (same) or `path_a,path_b,0`, with commas or tabs.
 """
@@ -59,7 +59,7 @@ def read_pairs(path: str | Path) -> Pairs:
         ) from None
     lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
-        raise UserError(f"the pair file {path} is empty: give a file with one pair a line")
+        raise UserError(f"the pair file {path} is empty: give a file with one pair per line")
     header = lines[0][1].split()
     is_lfw = len(header) <= 2 and all(field.isdecimal() for field in header)
     parse = _lfw_pair if is_lfw else _plain_pair

@@ -281,9 +281,9 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """
     z = 1.959963984540054
     share, spread = successes / trials, z * z / trials
-    centre = (share + spread / 2) / (1 + spread)
+    center = (share + spread / 2) / (1 + spread)
     half = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+    return float(max(center - half, 0.0)), float(min(center + half, 1.0))
 
 
 def cosines(embeddings: np.ndarray, indices: np.ndarray, *, block_size: int = 4096) -> np.ndarray:

@@ -23,7 +23,7 @@ def _placement(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
 
 
 def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
-    """The program that embeds one batch; make it once a run, so that it is compiled once.
+    """The program that embeds one batch; make it once per run, so that it is compiled once.
 
     The batch is spread over this process's devices where their number divides it. With `flip` the
     embedding is the sum of those of the image and of its mirror image, before normalisation.

@@ -22,9 +22,9 @@ from facejax.synthetic.paint import (
     Layer,
     edge,
     face_layers,
-    hair_colour,
+    hair_color,
     occluder_layers,
-    skin_colour,
+    skin_color,
     strands,
 )
 from facejax.synthetic.person import Identity, Nuisance, draw_identity, draw_nuisance
@@ -43,13 +43,13 @@ _BATCH = 32  # images per call of the renderer; the arrays of more fall out of t
 
 def _blend(image: jax.Array, layers: list[Layer]) -> jax.Array:
     """Layers laid over an image [3, S, S], the first one undermost."""
-    for colour, opacity in layers:
-        image = image + (colour[:, None, None] - image) * opacity[None]
+    for color, opacity in layers:
+        image = image + (color[:, None, None] - image) * opacity[None]
     return image
 
 
-def _plain(colour: jax.Array, like: jax.Array) -> jax.Array:
-    return jnp.broadcast_to(colour[:, None, None], (3, *like.shape))
+def _plain(color: jax.Array, like: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(color[:, None, None], (3, *like.shape))
 
 
 def _light(surface: Surface, nuisance: Nuisance) -> tuple[jax.Array, jax.Array]:
@@ -107,8 +107,8 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
     opacities = (skin_cover, hair_cover, nearer, painted, between, blobs, torso, occluders)
     opacities = jax.lax.optimization_barrier((*opacities, _light(skin, n), _light(hair, n)))
     skin_cover, hair_cover, nearer, painted, between, blobs, torso, occluders, *lights = opacities
-    face = _lit(_blend(_plain(skin_colour(identity), u), painted), lights[0])
-    locks = _lit(_blend(_plain(hair_colour(identity), u), [(shadow, between)]), lights[1])
+    face = _lit(_blend(_plain(skin_color(identity), u), painted), lights[0])
+    locks = _lit(_blend(_plain(hair_color(identity), u), [(shadow, between)]), lights[1])
     image = n.background[:, None, None] + (n.background_contrast * blobs)[None]
     image = _blend(image, [(n.clothes, torso)])
     for surface, cover in (
@@ -117,7 +117,7 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
         (locks, hair_cover * nearer),
     ):
         image = image + (surface - image) * cover[None]
-    image = image * (n.exposure * n.light_colour)[:, None, None]
+    image = image * (n.exposure * n.light_color)[:, None, None]
     image = _blur(_blend(image, occluders), n.blur * image_size)
     image = image + (n.noise * jax.random.normal(n.key, image.shape[1:]))[None]
     return jnp.clip(jnp.round(255.0 * image), 0.0, 255.0).astype(jnp.uint8).transpose(1, 2, 0)
