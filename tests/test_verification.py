@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from facejax.errors import UserError
-from facejax.evaluation import verification
+from facejax.evaluation import consecutive_folds, pair_folds, verification
 from facejax.evaluation.report import to_json
 
 PERFECT = (np.array([0.9, 0.8, 0.7, 0.2, 0.1, 0.0]), np.array([1, 1, 1, 0, 0, 0], bool))
@@ -181,7 +181,7 @@ def test_kfold_accuracy_against_loops(scores, same, k):
 
 def test_kfold_accuracy_of_closed_cases():
     same = np.arange(100) % 2 == 0
-    folds = verification.pair_folds(same)
+    folds = pair_folds(same)
     perfect = verification.kfold_accuracy(same * 1.0, same, folds)
     assert perfect.accuracy == 1
     assert perfect.standard_error == 0
@@ -210,12 +210,12 @@ def test_wilson_interval_solves_its_equation():
 
 
 def test_folds():
-    np.testing.assert_array_equal(verification.consecutive_folds(7, 3), [0, 0, 0, 1, 1, 2, 2])
-    assert np.ptp(np.bincount(verification.consecutive_folds(1003))) == 1
+    np.testing.assert_array_equal(consecutive_folds(7, 3), [0, 0, 0, 1, 1, 2, 2])
+    assert np.ptp(np.bincount(consecutive_folds(1003))) == 1
     view_2 = np.tile(np.arange(600) < 300, 10)  # ten sets of 300 same, 300 different
-    np.testing.assert_array_equal(verification.pair_folds(view_2), np.repeat(np.arange(10), 600))
+    np.testing.assert_array_equal(pair_folds(view_2), np.repeat(np.arange(10), 600))
     dev_test = np.arange(1000) < 500
-    folds = verification.pair_folds(dev_test)
+    folds = pair_folds(dev_test)
     for fold in range(10):
         assert dev_test[folds == fold].sum() == (~dev_test[folds == fold]).sum() == 50
 
@@ -253,7 +253,7 @@ def test_verify_scores_by_cosine_and_gives_all():
     a, noise = generator.normal(size=(2, 400, 16))
     same = np.arange(400) < 200
     b = np.where(same[:, None], a + noise, noise) * generator.uniform(0.1, 9, size=(400, 1))
-    folds = verification.pair_folds(same)
+    folds = pair_folds(same)
     both, pairs = np.concatenate([a, b]), np.arange(800).reshape(2, 400).T
     got = verification.verify(both, pairs, same, folds, fars=(0.05, 1e-3))
     for i in (0, 399):

@@ -60,10 +60,9 @@ def build_dataset(
     """Writes a source as an array_record dataset, or finds the one written before.
 
     The dataset is the sub-directory `<name>-<fingerprint>`: another content is another dataset, and
-    an unchanged source is not written again. The fingerprint is that of
-    `facejax.data.fingerprint`. Every image is decoded once, to check it. The
-    dataset appears in `directory` all at once, when it is whole; processes on one machine that
-    build the same dataset wait for the first of them.
+    an unchanged source is not written again; see `facejax.data.fingerprint`. Every image is decoded
+    once, to check it. The dataset appears in `directory` all at once, when it is whole; processes
+    on one machine that build the same dataset wait for the first of them.
 
     Args:
       source: the records; images that are arrays are stored as PNG.

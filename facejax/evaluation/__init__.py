@@ -4,7 +4,9 @@ from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_featu
 from facejax.evaluation.pairs import (
     LabelPairs,
     Pairs,
+    consecutive_folds,
     draw_pairs,
+    pair_folds,
     read_pairs,
     resolve_images,
 )
@@ -24,12 +26,10 @@ from facejax.evaluation.verification import (
     Roc,
     TarAtFar,
     Verification,
-    consecutive_folds,
     cosines,
     equal_error_rate,
     format_far,
     kfold_accuracy,
-    pair_folds,
     roc,
     roc_auc,
     tar_at_far,

@@ -146,14 +146,14 @@ def write_report(
     same = next(iter(results.values())).same
     header, rows, notes = _cells({name: scores(result) for name, result in results.items()})
     # One column per result, so that it is narrow.
-    top, *columns = zip(header, *rows, strict=True)
+    top, *below = zip(header, *rows, strict=True)
     content = page.page(
         title,
         page.paragraph(
             f"{same.size} pairs, {same.sum()} of them of the same person. Accuracy is by the "
             "threshold that is best on the other folds; under a rate is its 95 % interval."
         ),
-        page.table(top, columns),
+        page.table(top, below),
         *map(page.paragraph, notes),
         page.picture(
             roc_picture.read_bytes(),

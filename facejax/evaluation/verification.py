@@ -195,26 +195,6 @@ def format_far(far: float) -> str:
     return np.format_float_scientific(far, trim="-", exp_digits=1)
 
 
-def consecutive_folds(n: int, k: int = 10) -> np.ndarray:
-    """Fold numbers [n] int: 0 ... 0 1 ... 1 ... k-1, as nearly equal in size as can be."""
-    return np.arange(n) * k // n
-
-
-def pair_folds(same: np.ndarray, k: int = 10) -> np.ndarray:
-    """Fold numbers [N] int of a list of pairs: consecutive among the same, and the different.
-
-    Each fold so holds both kinds in the list's proportion. For LFW's View 2 file (ten sets of 300
-    same, then 300 different pairs) the folds are the sets. Consecutive tenths of a file that lists
-    all same pairs first would hold one kind each: the threshold is then chosen on other odds than
-    it is judged on, and accuracy can fall below that of a coin.
-    """
-    same = np.asarray(same, bool)
-    folds = np.empty(same.size, np.int64)
-    folds[same] = consecutive_folds(int(same.sum()), k)
-    folds[~same] = consecutive_folds(int((~same).sum()), k)
-    return folds
-
-
 def _best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     order = np.argsort(-scores, kind="stable")
     scores, same = scores[order], same[order]
@@ -345,7 +325,7 @@ def verify(
       embeddings: [M, D] floats, of any length; see `cosines`.
       indices: [N, 2] integers in [0, M), the two embeddings of each pair.
       same: [N] bool.
-      folds: [N] int, see `pair_folds`.
+      folds: [N] int, see `facejax.evaluation.pair_folds`.
       fars: the false accept rates at which TAR is wanted.
 
     Raises:
