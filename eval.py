@@ -4,14 +4,17 @@
     python eval.py --checkpoint=runs/mine --pairs=pairs.txt --images=FOLDER
 
 Prints accuracy (threshold chosen on the other folds), ROC AUC, EER and TAR at the FARs asked for,
-with 95 % intervals, and writes verification.json, roc.png and scores.png.
+with 95 % intervals, and writes index.html, verification.json, roc.png and scores.png.
 """
 
+import functools
 import pathlib
+from collections.abc import Sequence
 
+import numpy as np
 from absl import flags
 
-from facejax import checkpoints, command, compilation, evaluation, models, recognition
+from facejax import command, compilation, evaluation, recognition
 from facejax.errors import UserError
 from facejax.training import from_config
 from facejax.training.config import from_dict
@@ -31,18 +34,12 @@ FLIP = flags.DEFINE_boolean("flip", True, "Add the mirrored image's embedding (f
 OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; by default in the workdir.")
 
 
-def main(_) -> None:
+def main(_: Sequence[str]) -> None:
     """Restores, embeds, verifies and reports."""
     # --- The network ---------------------------------------------------------------------------
-    directory = pathlib.Path(CHECKPOINT.value)
-    if (directory / "checkpoints").is_dir():
-        directory = directory / "checkpoints"
-    saved = checkpoints.open_existing(directory)
-    step = checkpoints.choose_step(saved, STEP.value)
-    params, batch_stats, facts = checkpoints.restore_network(saved, step)
-    config = from_dict(facts["config"])
+    recognizer = recognition.load(CHECKPOINT.value, step=STEP.value, flip=FLIP.value)
+    config = from_dict(recognizer.facts["config"])
     compilation.enable_cache(config.compilation_cache)
-    network = models.network(**facts["architecture"])
 
     # --- The pairs -----------------------------------------------------------------------------
     if (PAIRS.value is None) != (IMAGES.value is None):
@@ -55,17 +52,18 @@ def main(_) -> None:
 
     # --- The numbers ---------------------------------------------------------------------------
     result = evaluation.evaluate(
-        recognition.make_embedder(network.apply, flip=FLIP.value),
-        {"params": params, "batch_stats": batch_stats},
+        functools.partial(recognizer.embed, batch_size=config.evaluation.batch_size),
         protocol,
-        batch_size=config.evaluation.batch_size,
         fars=_rates(FARS.value),
     )
-    name = f"step {step}"
-    output = pathlib.Path(OUTPUT.value or directory.parent / "evaluation")
-    files = evaluation.write_report(output, {name: result})
-    print(f"{protocol.name}: {len(protocol.same)} pairs of {len(protocol.images)} images")
-    print(evaluation.verification_table({name: result}))
+    name = f"step {recognizer.step}"
+    output = pathlib.Path(OUTPUT.value or recognizer.directory.parent / "evaluation")
+    title = f"Verification: {protocol.name}"
+    files = evaluation.write_report(output, {name: result}, title=title)
+    print(
+        f"{protocol.name}: {len(protocol.same)} pairs of {np.unique(protocol.indices).size} images"
+    )
+    print(evaluation.scores_table({name: evaluation.scores(result)}))
     print(f"written: {', '.join(str(file) for file in files)}")
 
 

@@ -114,9 +114,10 @@ def main(_: Sequence[str]) -> None:
         variables = {"params": current.params["backbone"], "batch_stats": current.batch_stats}
         # Every process does all of it on copies of its own, so that none waits for another.
         variables = jax.tree.map(lambda leaf: leaf.addressable_data(0), variables)
-        return evaluation.evaluate(
-            embedder, variables, protocol, batch_size=config.evaluation.batch_size
+        embed = functools.partial(
+            recognition.embed, embedder, variables, batch_size=config.evaluation.batch_size
         )
+        return evaluation.evaluate(embed, protocol)
 
     # --- The loop --------------------------------------------------------------------------------
     untrained = evaluate(current) if protocol and not start else None
@@ -129,14 +130,14 @@ def main(_: Sequence[str]) -> None:
         silent=not first,
     )
     if untrained:
-        progress.write(log.scores(0, untrained))
+        progress.write({"step": 0, **evaluation.scores(untrained)})
     current = stepper.enter(current)
     distributed.barrier("the first step")
     previous = None
     result = None
     for number in range(start + 1, steps + 1):
         batch = next(batches)
-        records = batch.pop("record", None)  # which they are is not for the device
+        records = batch.pop("record")  # which they are is not for the device
         current, metrics = stepper.run(current, stepper.feed(batch))
         if number == start + 1:
             jax.block_until_ready(metrics)
@@ -153,9 +154,9 @@ def main(_: Sequence[str]) -> None:
         with progress.paused():
             if evaluating:
                 result = evaluate(current)
-                line = log.scores(number, result)
-                progress.write(line)
-                progress.say(f"step {number}: {log.in_words(line)}")
+                scores = evaluation.scores(result)
+                progress.write({"step": number, **scores})
+                progress.say(f"step {number}: {evaluation.scores_in_words(scores)}")
             if saving:
                 checkpoints.save(saved, number, stepper.leave(current), facts)
     progress.close()
@@ -164,9 +165,10 @@ def main(_: Sequence[str]) -> None:
     # --- What came of it -------------------------------------------------------------------------
     if not first:
         return
-    evaluation.plot_training(metrics_path, workdir / "curves.png")
-    if result is not None:
-        evaluation.write_report(workdir / "report", {"trained": result})
+    log.plot_training(metrics_path, workdir / "curves.png")
+    if protocol and result is not None:
+        title = f"Verification: {protocol.name}"
+        evaluation.write_report(workdir / "report", {"trained": result}, title=title)
     print(log.final_table(log.read_lines(metrics_path)))
     print(f"written to {workdir}: checkpoints/, metrics.jsonl, config.json, curves.png, report/")
 

@@ -12,6 +12,7 @@ people, the pairs they are judged by and the augmentation's noise are the same f
 
 import argparse
 import datetime
+import functools
 import itertools
 import json
 import math
@@ -165,7 +166,10 @@ class Bench:
                 seed=seed,
                 per_identity=PER_IDENTITY if kind[0] else 0,
             )
-            self.drawn[kind] = list(itertools.islice(endless, self.steps))
+            self.drawn[kind] = [
+                {name: batch[name] for name in ("image", "label")}
+                for batch in itertools.islice(endless, self.steps)
+            ]
         return self.drawn[kind]
 
     def train(self, name: str, seed: int, bar: tqdm) -> dict:
@@ -182,11 +186,12 @@ class Bench:
         variables = {"params": trained.params["backbone"], "batch_stats": trained.batch_stats}
         if not math.isfinite(float(metrics["loss"])):
             raise UserError(f"{name} with seed {seed} diverged")
-        result = evaluation.evaluate(self.embedder, variables, self.protocol, batch_size=100)
-        line = log.scores(self.steps, result)
+        embed = functools.partial(recognition.embed, self.embedder, variables, batch_size=100)
+        result = evaluation.evaluate(embed, self.protocol)
+        scores = evaluation.scores(result)
         return {
-            "accuracy": line["verification_accuracy"],
-            "tar": line["tar_at_far_1e-3"],
+            "accuracy": scores["verification_accuracy"],
+            "tar": scores["tar_at_far_1e-3"],
             "seconds": round(time.perf_counter() - started, 1),
         }
 

@@ -4,12 +4,12 @@ Results go to stdout. The exit status is 0, 2 on a user's mistake, 130 on Ctrl-C
 """
 
 import argparse
-import importlib.metadata
 import json
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import facejax
 from facejax.errors import UserError
 
 
@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     """Every command sets `run`, a function from what was parsed to what is printed."""
     parser = _Parser(prog="facejax", description="Face recognition in JAX.")
-    version = f"facejax {importlib.metadata.version('facejax')}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"facejax {facejax.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     saved = commands.add_parser("checkpoints", help="what a run has saved")

@@ -53,6 +53,14 @@ def test_normalize():
         normalize(jnp.zeros((1, 8, 8, 3)))
 
 
+def test_normalize_is_symmetric_about_mid_grey():
+    values = np.arange(256, dtype=np.uint8)
+    result = np.asarray(jax.jit(normalize)(values))
+    np.testing.assert_array_equal(result, -result[::-1])
+    exact = (values.astype(np.float64) - 127.5) / 127.5
+    np.testing.assert_allclose(result, exact, rtol=1.2e-7, atol=0)  # one unit in the last place
+
+
 def test_nothing_on_is_normalize_and_draws_nothing(images):
     key = jax.random.key(0)
     np.testing.assert_array_equal(augment(key, images, flip=0.0), normalize(images))

@@ -88,6 +88,6 @@ def test_known_accuracy_on_real_faces(real_faces):
     """Raw grey pixels: 61 % is known of these pairs (standard error about 1.5)."""
     data = real_faces / "lfw_dev"
     test = from_pairs(data / "pairs_test.txt", data / "test", image_size=64)
-    first, second = pixel_features(test.images)[test.indices.T]
-    got = verify(first, second, test.same, test.folds, fars=(1e-2,))
+    features = pixel_features(np.concatenate([*test.images]))
+    got = verify(features, test.indices, test.same, test.folds, fars=(1e-2,))
     assert got.accuracy.accuracy == pytest.approx(0.61, abs=0.015)

@@ -64,6 +64,13 @@ def assert_one_sentence(message: str) -> None:
 def test_the_dataset_equals_its_source(faces, tmp_path):
     source = folder_source(faces)
     built = build_dataset(source, tmp_path / "out", progress=False)
+    assert visible(built.directory) == [
+        "dataset_info.json",
+        "faces-train.array_record-00000-of-00001",
+        "features.json",
+        "identities.json",
+        "labels.npy",
+    ]
     for dataset in (built, dataset_source(tmp_path / "out"), dataset_source(built.directory)):
         assert [dataset[i] for i in range(len(dataset))] == [source[i] for i in range(len(source))]
         np.testing.assert_array_equal(dataset.labels, source.labels)

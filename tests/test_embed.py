@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from facejax import data
 from facejax.recognition import embed, make_embedder
 
 
@@ -50,6 +51,21 @@ def test_agrees_with_one_image_at_a_time(flip, batch_size):
     np.testing.assert_allclose(got, reference(variables, images, flip), atol=2e-6)
 
 
+def test_the_network_is_given_what_training_gives_it():
+    """All 256 byte values, bitwise."""
+    given = []
+
+    def network(variables, images, *, train):
+        del variables, train
+        jax.debug.callback(given.append, images)
+        return images.reshape(len(images), -1), {}
+
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    make_embedder(network, flip=False)({}, image).block_until_ready()
+    jax.effects_barrier()
+    np.testing.assert_array_equal(given[0], jax.jit(data.normalize)(image))
+
+
 def test_flip_makes_a_mirror_image_equal():
     variables, images = toy_variables(), toy_images(6)
     both, plain = (
@@ -67,8 +83,24 @@ def test_a_reader_of_batches_equals_an_array():
     variables, images = toy_variables(), toy_images(11)
     embedder = make_embedder(toy_apply)
     whole = embed(embedder, variables, images, batch_size=8)
-    parts = (images[start : start + 3] for start in range(0, 11, 3))
-    np.testing.assert_allclose(embed(embedder, variables, parts, batch_size=8), whole, atol=1e-6)
+    for size in (1, 3, 8):
+        parts = (images[start : start + size] for start in range(0, 11, size))
+        np.testing.assert_array_equal(embed(embedder, variables, parts, batch_size=8), whole)
+
+
+@pytest.mark.parametrize("sizes", [[3] * 7, [1] * 21, [8, 8, 5], [7, 8, 6], [5, 8, 8], [8, 8]])
+def test_parts_are_put_together_to_full_batches(sizes):
+    given = []
+
+    def embedder(variables, images):
+        given.append(len(images))
+        return images.reshape(len(images), -1)
+
+    images = toy_images(sum(sizes))
+    parts = np.split(images, np.cumsum(sizes)[:-1])
+    got = embed(embedder, None, iter(parts), batch_size=8)
+    np.testing.assert_array_equal(got, images.reshape(len(images), -1))
+    assert given == [8] * -(-len(images) // 8)
 
 
 def test_one_trace_whatever_the_count_and_where_the_variables_are():

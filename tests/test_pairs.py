@@ -50,7 +50,7 @@ def test_reads_a_plain_table(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", ["is empty", "one pair a line"]),
+        ("", ["is empty", "one pair per line"]),
         (DEV_TEST.replace("Bob\t3\t14", "Bob\t3"), ["line 3", "'Bob\\t3'", "write `name i j`"]),
         (DEV_TEST.replace("Bob\t3\t14", "Bob\t3\tx"), ["line 3", "is not a pair"]),
         (DEV_TEST.replace("Bob\t3\t14", "Bob\t-3\t14"), ["line 3", "is not a pair"]),
@@ -107,6 +107,17 @@ def test_resolves_each_image_once(tmp_path):
         assert words in str(error.value)
     with pytest.raises(UserError, match="there is no image folder"):
         resolve_images(pairs, tmp_path / "none")
+
+
+def test_resolves_images_whatever_the_case_of_their_suffix(tmp_path):
+    pairs = read_pairs(written(tmp_path, DEV_TEST))
+    files = ["Ann_A/Ann_A_0001.JPG", "Ann_A/Ann_A_0002.Png", "Bob/Bob_0003.jpeg"]
+    files += ["Bob/Bob_0014.PPM", "Cat/Cat_0002.webp"]
+    others = ["Ann_A/Ann_A_0001.txt", "Ann_A/Ann_A_0001.PNG", "Bob/Bob_0014.npy"]
+    for name in files + others:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert resolve_images(pairs, tmp_path)[0] == [tmp_path / name for name in files]
 
 
 def test_resolves_the_paths_of_a_table(tmp_path):

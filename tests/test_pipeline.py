@@ -54,7 +54,7 @@ def labels_of(taken: list[dict[str, np.ndarray]]) -> np.ndarray:
 def assert_equal(left: list[dict[str, np.ndarray]], right: list[dict[str, np.ndarray]]) -> None:
     assert len(left) == len(right)
     for a, b in zip(left, right, strict=True):
-        assert a.keys() == b.keys() == {"image", "label"}
+        assert a.keys() == b.keys() == {"image", "label", "record"}
         for name in a:
             assert a[name].dtype == b[name].dtype
             np.testing.assert_array_equal(a[name], b[name])
@@ -68,6 +68,8 @@ def test_shapes_types_and_rows():
         assert batch["label"].dtype == np.int32
         rows = np.broadcast_to(batch["label"][:, None, None, None], batch["image"].shape)
         np.testing.assert_array_equal(batch["image"], rows)  # an image keeps its label
+        assert (batch["record"].shape, batch["record"].dtype) == ((4,), np.int64)
+        np.testing.assert_array_equal(batch["record"], batch["label"])
 
 
 def test_every_record_once_an_epoch_in_a_new_order_each():
@@ -135,7 +137,9 @@ def balanced(count: int, *, images=(7, 3, 4, 9, 5, 3, 6, 3, 8, 4, 3), **options)
     source = People(list(images))
     taken = take(count, source, **{"batch_size": 12, "per_identity": 3} | options)
     labels = labels_of(taken).reshape(count, -1, 3)
-    records = np.stack([batch["image"][:, 0, 0, 0] for batch in taken]).reshape(labels.shape)
+    records = np.stack([batch["record"] for batch in taken]).reshape(labels.shape)
+    images = np.stack([batch["image"][:, 0, 0, 0] for batch in taken]).reshape(labels.shape)
+    np.testing.assert_array_equal(images, records)
     np.testing.assert_array_equal(source.labels[records], labels)  # an image keeps its label
     return labels, records
 
@@ -260,6 +264,9 @@ def test_padded_batches(count, threads):
     labels = labels_of(taken)
     np.testing.assert_array_equal(labels[:count], np.arange(count))
     np.testing.assert_array_equal(labels[count:], -1)
+    records = np.concatenate([batch["record"] for batch in taken])
+    assert records.dtype == np.int64
+    np.testing.assert_array_equal(records, labels)
     images = np.concatenate([batch["image"] for batch in taken])
     np.testing.assert_array_equal(images[:count, 0, 0, 0], np.arange(count))
     assert not images[count:].any()

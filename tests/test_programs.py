@@ -135,6 +135,7 @@ def test_a_run_writes_what_it_says(trained):
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["3", "6"]
     for picture in ("curves.png", "report/roc.png", "report/scores.png"):
         assert cv2.imread(str(run / picture)) is not None
+    assert "8 unseen synthetic identities" in (run / "report" / "index.html").read_text()
 
 
 def test_both_caches_are_in_facejax_home(home, trained):
@@ -182,6 +183,8 @@ def test_eval_reports_the_run(trained, tmp_path):
     report = json.loads((tmp_path / "report" / "verification.json").read_text())["step 6"]
     lines = [json.loads(line) for line in (cwd / "run" / "metrics.jsonl").read_text().splitlines()]
     assert report["accuracy"]["accuracy"] == lines[-1]["verification_accuracy"]
+    assert {"verification_interval", "tar_note_at_far_1e-2"} <= set(lines[-1])
+    assert (tmp_path / "report" / "index.html").exists()
 
 
 @pytest.fixture(scope="module")

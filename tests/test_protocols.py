@@ -1,9 +1,13 @@
 """Protocols: the right images, compared in the right pairs, by people not in training."""
 
+import functools
+
 import cv2
 import numpy as np
+import pytest
 
-from facejax import evaluation
+from facejax import evaluation, recognition
+from facejax.errors import UserError
 from facejax.synthetic import SyntheticFaces
 
 
@@ -22,10 +26,12 @@ def folder(tmp_path):
 def test_from_pairs_reads_the_images_that_the_pairs_name(tmp_path):
     root = folder(tmp_path)
     protocol = evaluation.from_pairs(root / "pairs.txt", root, image_size=16)
-    colours = protocol.images[:, 0, 0, 0][protocol.indices]
-    np.testing.assert_array_equal(colours, [[1, 2], [13, 11], [1, 12], [3, 13]])
+    images = np.concatenate([*protocol.images])
+    np.testing.assert_array_equal(images, np.concatenate([*protocol.images]))  # and once more
+    colors = images[:, 0, 0, 0][protocol.indices]
+    np.testing.assert_array_equal(colors, [[1, 2], [13, 11], [1, 12], [3, 13]])
     np.testing.assert_array_equal(protocol.same, [True, True, False, False])
-    assert protocol.images.shape[1:] == (16, 16, 3)
+    assert images.shape[1:] == (16, 16, 3)
     assert protocol.name == "pairs.txt"
 
 
@@ -37,9 +43,22 @@ def test_evaluate_embeds_once_and_compares_pairs(tmp_path):
         person = images[:, 0, 0, 0] >= variables
         return np.stack([person, ~person], axis=1).astype(np.float32)
 
-    result = evaluation.evaluate(embedder, 10, protocol, batch_size=4, fars=(0.5,))
+    embed = functools.partial(recognition.embed, embedder, 10, batch_size=4)
+    result = evaluation.evaluate(embed, protocol, fars=(0.5,))
     np.testing.assert_array_equal(result.scores, [1, 1, 0, 0])
     assert result.auc == 1.0
+    held = protocol._replace(images=np.concatenate([*protocol.images]))
+    np.testing.assert_array_equal(
+        evaluation.evaluate(embed, held, fars=(0.5,)).scores, result.scores
+    )
+
+
+def test_images_of_pairs_are_decoded_as_they_are_used(tmp_path):
+    root = folder(tmp_path)
+    protocol = evaluation.from_pairs(root / "pairs.txt", root, image_size=16)
+    (root / "Bob" / "Bob_0003.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"Bob_0003\.png does not decode"):
+        list(protocol.images)
 
 
 def test_synthetic_people_are_not_those_in_training():

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from facejax.data import decode, folder_source
+from facejax.data import decode, fingerprint, folder_source, identity_names
 from facejax.errors import UserError
 
 
@@ -61,7 +61,7 @@ def test_labels_follow_the_sorted_folders_and_records_the_sorted_files(tmp_path)
 
 def test_every_image_type_and_nothing_else_is_taken(tmp_path):
     write_folder(tmp_path, {"Ann": 1, "Bob": 1})
-    suffixes = (".jpeg", ".png", ".pgm", ".bmp", ".webp", ".JPG")
+    suffixes = (".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp", ".JPG")
     for suffix in suffixes:
         image = smooth(16, 16)
         pixels = image[..., 0] if suffix == ".pgm" else image
@@ -123,6 +123,35 @@ def test_the_fingerprint_follows_names_sizes_and_times(tmp_path):
     image.rename(tmp_path / "Ann" / "Ann_0009.jpg")
     renamed = folder_source(tmp_path).fingerprint()
     assert len({before, touched, longer, renamed}) == 4
+
+
+class Arrays:
+    """A source with nothing but what every source has."""
+
+    num_classes = 3
+
+    def __init__(self, *images: np.ndarray):
+        self.images, self.labels = images, np.arange(len(images), dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"image": self.images[index], "label": int(self.labels[index])}
+
+
+def test_what_a_source_does_not_offer_is_made_up_for(tmp_path):
+    folder = folder_source(write_folder(tmp_path, {"Ann": 2, "Bob": 1}))
+    assert identity_names(folder) == ("Ann", "Bob")
+    assert fingerprint(folder) == folder.fingerprint()
+    image = smooth(8, 4)
+    assert identity_names(Arrays(image, image)) == ("0", "1", "2")
+    assert fingerprint(Arrays(image)) == fingerprint(Arrays(image.copy()))
+    others = [Arrays(image.reshape(4, 8, 3)), Arrays(image ^ 1), Arrays(image, image)]
+    relabelled = Arrays(image)
+    relabelled.labels = np.array([1], np.int32)
+    prints = {fingerprint(source) for source in (Arrays(image), *others, relabelled)}
+    assert len(prints) == 5
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])

@@ -149,6 +149,15 @@ def test_what_was_rendered_is_kept(tmp_path, monkeypatch):
         again = SyntheticFaces(**arguments, cache=tmp_path / "kept")
         with pytest.raises(TypeError):
             SyntheticFaces(**{**arguments, "seed": 4}, cache=tmp_path / "kept")
+
+    def full(path, **arrays):
+        path.write_bytes(b"half of it")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="full"):
+        SyntheticFaces(**arguments, cache=tmp_path / "other")
+    assert list((tmp_path / "other").iterdir()) == []
     for faces in (first, again):
         np.testing.assert_array_equal(faces.images, fresh.images)
         np.testing.assert_array_equal(faces.severity, fresh.severity)

@@ -3,12 +3,13 @@
 import itertools
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from facejax.errors import UserError
-from facejax.evaluation import verification
+from facejax.evaluation import consecutive_folds, pair_folds, verification
 from facejax.evaluation.report import to_json
 
 PERFECT = (np.array([0.9, 0.8, 0.7, 0.2, 0.1, 0.0]), np.array([1, 1, 1, 0, 0, 0], bool))
@@ -180,7 +181,7 @@ def test_kfold_accuracy_against_loops(scores, same, k):
 
 def test_kfold_accuracy_of_closed_cases():
     same = np.arange(100) % 2 == 0
-    folds = verification.pair_folds(same)
+    folds = pair_folds(same)
     perfect = verification.kfold_accuracy(same * 1.0, same, folds)
     assert perfect.accuracy == 1
     assert perfect.standard_error == 0
@@ -209,12 +210,12 @@ def test_wilson_interval_solves_its_equation():
 
 
 def test_folds():
-    np.testing.assert_array_equal(verification.consecutive_folds(7, 3), [0, 0, 0, 1, 1, 2, 2])
-    assert np.ptp(np.bincount(verification.consecutive_folds(1003))) == 1
+    np.testing.assert_array_equal(consecutive_folds(7, 3), [0, 0, 0, 1, 1, 2, 2])
+    assert np.ptp(np.bincount(consecutive_folds(1003))) == 1
     view_2 = np.tile(np.arange(600) < 300, 10)  # ten sets of 300 same, 300 different
-    np.testing.assert_array_equal(verification.pair_folds(view_2), np.repeat(np.arange(10), 600))
+    np.testing.assert_array_equal(pair_folds(view_2), np.repeat(np.arange(10), 600))
     dev_test = np.arange(1000) < 500
-    folds = verification.pair_folds(dev_test)
+    folds = pair_folds(dev_test)
     for fold in range(10):
         assert dev_test[folds == fold].sum() == (~dev_test[folds == fold]).sum() == 50
 
@@ -252,8 +253,9 @@ def test_verify_scores_by_cosine_and_gives_all():
     a, noise = generator.normal(size=(2, 400, 16))
     same = np.arange(400) < 200
     b = np.where(same[:, None], a + noise, noise) * generator.uniform(0.1, 9, size=(400, 1))
-    folds = verification.pair_folds(same)
-    got = verification.verify(a, b, same, folds, fars=(0.05, 1e-3))
+    folds = pair_folds(same)
+    both, pairs = np.concatenate([a, b]), np.arange(800).reshape(2, 400).T
+    got = verification.verify(both, pairs, same, folds, fars=(0.05, 1e-3))
     for i in (0, 399):
         cosine = a[i] @ b[i] / math.sqrt(a[i] @ a[i]) / math.sqrt(b[i] @ b[i])
         assert got.scores[i] == pytest.approx(cosine, abs=1e-14)
@@ -263,16 +265,64 @@ def test_verify_scores_by_cosine_and_gives_all():
     assert got.tars[0] == verification.tar_at_far(got.scores, same, far=0.05)
     assert got.tars[1].note == "too few negatives for FAR 1e-3: need 1000, have 200"
     json.dumps(to_json(got), allow_nan=False)
-    swapped = verification.verify(b, a, same, folds, fars=(0.05, 1e-3))
+    swapped = verification.verify(both, pairs[:, ::-1], same, folds, fars=(0.05, 1e-3))
     np.testing.assert_array_equal(swapped.scores, got.scores)
 
 
 def test_verify_of_a_zero_vector_and_of_a_diverged_network():
-    a, b = np.eye(4, 3), np.ones((4, 3))
+    embeddings = np.concatenate([np.eye(4, 3), np.ones((4, 3))])
+    pairs = np.arange(8).reshape(2, 4).T
     same, folds = np.array([1, 1, 0, 0], bool), np.array([0, 1, 0, 1])
-    assert verification.verify(a, b, same, folds, fars=(0.5,)).scores[3] == 0
-    b[2, 1] = np.nan
+    got = verification.verify(embeddings, pairs, same, folds, fars=(0.5,))
+    assert got.scores[3] == 0
+    embeddings[6, 1] = np.nan
     with pytest.raises(UserError, match=r"1 of 4 pairs .* not finite"):
-        verification.verify(a, b, same, folds)
-    with pytest.raises(ValueError, match="equal shape"):
-        verification.verify(a, b[:3], same, folds)
+        verification.verify(embeddings, pairs, same, folds)
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 7, 100])
+def test_cosines_are_the_same_in_any_blocks(block_size):
+    generator = np.random.default_rng(9)
+    embeddings = generator.normal(size=(20, 5)).astype(np.float32)
+    pairs = generator.integers(0, 20, (7, 2))
+    got = verification.cosines(embeddings, pairs, block_size=block_size)
+    assert got.dtype == np.float64
+    exact = embeddings.astype(np.float64)
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    np.testing.assert_allclose(got, [exact[i] @ exact[j] for i, j in pairs], atol=1e-15)
+
+
+def test_a_broken_embedding_is_counted_over_all_blocks():
+    embeddings = np.ones((4, 3), np.float32)
+    embeddings[1], embeddings[3] = np.nan, np.inf
+    pairs = np.array([[0, 1], [0, 2], [3, 3], [2, 0], [1, 3]])
+    with pytest.raises(UserError, match="3 of 5 pairs"):
+        verification.cosines(embeddings, pairs, block_size=2)
+    assert verification.cosines(embeddings, pairs[[1, 3]]).tolist() == pytest.approx([1, 1])
+
+
+def test_memory_follows_the_block_and_not_the_pairs():
+    """200,000 pairs of 128 numbers: both sides of all of them would be 410 MB in float64."""
+    embeddings = np.random.default_rng(10).normal(size=(50, 128)).astype(np.float32)
+    pairs = np.random.default_rng(11).integers(0, 50, (200_000, 2))
+    tracemalloc.start()
+    verification.cosines(embeddings, pairs, block_size=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * len(pairs) + 8 * 1000 * 128 * 8  # the scores, and eight arrays of a block
+
+
+@pytest.mark.parametrize(
+    ("shape", "indices", "message"),
+    [
+        ((4,), [[0, 1]], r"\[M, D\].*not \(4,\)"),
+        ((4, 3), [0, 1], r"\[N, 2\]"),
+        ((4, 3), [[0, 1, 2]], r"\[N, 2\]"),
+        ((4, 3), [[0.0, 1.0]], "float64"),
+        ((4, 3), [[0, 4]], "indices from 0 to 4 do not fit 4 embeddings"),
+        ((4, 3), [[-1, 2]], "indices from -1 to 2"),
+    ],
+)
+def test_refuses_indices_that_do_not_fit(shape, indices, message):
+    with pytest.raises(ValueError, match=message):
+        verification.cosines(np.ones(shape), np.array(indices))

@@ -2,8 +2,8 @@
 
 from facejax.data.augment import augment, normalize
 from facejax.data.dataset import build_dataset, check_labels, dataset_source
-from facejax.data.pipeline import batches, padded_batches
-from facejax.data.sources import Source, decode, folder_source
+from facejax.data.pipeline import batches, padded_batches, read_images
+from facejax.data.sources import Source, decode, fingerprint, folder_source, identity_names
 
 __all__ = [
     "Source",
@@ -13,7 +13,10 @@ __all__ = [
     "check_labels",
     "dataset_source",
     "decode",
+    "fingerprint",
     "folder_source",
+    "identity_names",
     "normalize",
     "padded_batches",
+    "read_images",
 ]

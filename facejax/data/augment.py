@@ -25,7 +25,7 @@ def normalize(images: jax.Array) -> jax.Array:
     """
     if images.dtype != jnp.uint8:
         raise ValueError(f"images must be uint8, not {images.dtype}")
-    return images.astype(jnp.float32) / 127.5 - 1.0
+    return (images.astype(jnp.float32) - 127.5) / 127.5  # mid-grey is 0, exactly symmetric
 
 
 def _uniform(key: jax.Array, count: int, low: float, high: float) -> jax.Array:

@@ -6,14 +6,10 @@ relabelling never rewrites an image. TensorFlow is never imported.
 
 import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import io
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from facejax.data.sources import Source, decode
+from facejax import files
+from facejax.data.sources import Source, decode, fingerprint, identity_names
 from facejax.errors import UserError
 
 _VERSION = "1.0.0"
@@ -63,10 +60,9 @@ def build_dataset(
     """Writes a source as an array_record dataset, or finds the one written before.
 
     The dataset is the sub-directory `<name>-<fingerprint>`: another content is another dataset, and
-    an unchanged source is not written again. The fingerprint is the source's own `fingerprint()`
-    where it has one, else a hash of all records. Every image is decoded once, to check it. The
-    dataset appears in `directory` all at once, when it is whole; processes on one machine that
-    build the same dataset wait for the first of them.
+    an unchanged source is not written again; see `facejax.data.fingerprint`. Every image is decoded
+    once, to check it. The dataset appears in `directory` all at once, when it is whole; processes
+    on one machine that build the same dataset wait for the first of them.
 
     Args:
       source: the records; images that are arrays are stored as PNG.
@@ -85,8 +81,8 @@ def build_dataset(
     check_labels(source, source.num_classes)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with _lock(directory / f".{name}.lock"):
-            final = directory / f"{name}-{_fingerprint(source)[:16]}"
+        with files.lock(directory / f".{name}.lock"):
+            final = directory / f"{name}-{fingerprint(source)[:16]}"
             if not final.exists():
                 _write(source, final, name=name, progress=progress)
     except OSError as error:
@@ -160,45 +156,22 @@ def check_labels(source: Source, num_classes: int) -> None:
         )
 
 
-def _fingerprint(source: Source) -> str:
-    if hasattr(source, "fingerprint"):
-        return source.fingerprint()
-    digest = hashlib.sha256(np.asarray(source.labels, np.int32).tobytes())
-    for index in range(len(source)):
-        image = source[index]["image"]
-        # the shape too: arrays of other shapes may have the same bytes
-        digest.update(f"{np.shape(image)} {len(image)}\0".encode())
-        digest.update(image.tobytes() if isinstance(image, np.ndarray) else image)
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _lock(path: pathlib.Path) -> Iterator[None]:
-    """Holds a lock that the system frees when the process ends, however it ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _write(source: Source, final: pathlib.Path, *, name: str, progress: bool) -> None:
-    """Writes the dataset beside `final` and renames it once it is whole."""
-    prefix = f".{name}-building-"
-    for stale in final.parent.glob(f"{prefix}*"):  # of a killed process, as the lock is ours
-        shutil.rmtree(stale)
-    staging = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
-    try:
+    """Writes the dataset beside `final`, which it becomes once it is whole."""
+    for stale in final.parent.glob(f".{name}-*.partial-*"):  # of a killed process: the lock is ours
+        files.remove(stale)
+    with files.replacing(final) as partial:
         tfds.disable_progress_bar()  # TFDS shows one for each phase; ours shows the images
-        builder = _Builder(source, name=name, data_dir=staging, progress=progress)
+        builder = _Builder(source, name=name, data_dir=partial / "tfds", progress=progress)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
             builder.download_and_prepare()
-        written = pathlib.Path(builder.data_dir)
-        np.save(written / _LABELS, np.asarray(source.labels, np.int32))
-        default_names = tuple(str(label) for label in range(source.num_classes))
-        identity_names = getattr(source, "identity_names", default_names)
-        (written / _IDENTITIES).write_text(json.dumps(identity_names, indent=1), "utf-8")
-        written.rename(final)
-    finally:
-        shutil.rmtree(staging)
+        for file in pathlib.Path(builder.data_dir).iterdir():  # tfds/NAME/VERSION/
+            file.rename(partial / file.name)
+        files.remove(partial / "tfds")
+        labels = io.BytesIO()
+        np.save(labels, np.asarray(source.labels, np.int32))
+        files.write(partial / _LABELS, labels.getvalue())
+        files.write(partial / _IDENTITIES, json.dumps(identity_names(source), indent=1))
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]

@@ -1,7 +1,8 @@
 """From a source to batches on the host; batch n depends on nothing but source, seed and size."""
 
 import os
-from collections.abc import Iterator
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -27,7 +28,7 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, of records or of identities.
 
-    Without `per_identity` every record comes once an epoch. With K = `per_identity`
+    Without `per_identity` every record comes once per epoch. With K = `per_identity`
     a batch holds K images of each of batch_size * process_count / K different identities, side by
     side, and every process gets whole identities. They come in shuffled passes over all
     identities, each in a new order; those left at the end of a pass, too few for a batch, sit it
@@ -48,13 +49,13 @@ def batches(
       process_index: this process, 0 <= process_index < process_count.
       process_count: processes that share the data.
       threads: threads that read and decode ahead; 0 works in the caller's thread, None is
-        one a core, at most 16.
+        one per core, at most 16.
       prefetch: batches that are made ahead of the caller.
       per_identity: K, a divisor of the batch size; 0 draws records, whosever they are.
 
     Returns:
       An iterator of `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32
-      [batch_size]}`.
+      [batch_size], "record": int64 [batch_size]}`; `source[record]` is what a row was read from.
 
     Raises:
       ValueError: an argument out of its range, or an empty source.
@@ -69,27 +70,27 @@ def batches(
         raise ValueError(f"out of range: {per_identity=}")
     if len(source) == 0:
         raise ValueError("the source is empty")
-    decode_record = _decoder(image_size)
+    read = _reader(source, image_size)
     if per_identity == 0:
-        records = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-        shares = records.map(decode_record).batch(batch_size, drop_remainder=True)
+        numbers = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
+        shares = numbers.map(read).batch(batch_size, drop_remainder=True)
         rows = shares[process_index::process_count]
     else:
         groups = _identity_batches(source, batch_size, process_count, per_identity, seed)
 
-        def read(group: np.ndarray) -> dict[str, np.ndarray]:
+        def read_share(group: np.ndarray) -> dict[str, np.ndarray]:
             mine = np.split(group.ravel(), process_count)[process_index]
-            records = [decode_record(source[int(index)]) for index in mine]
+            records = [read(number) for number in mine]
             return {name: np.stack([record[name] for record in records]) for name in records[0]}
 
-        rows = groups.map(read)
+        rows = groups.map(read_share)
     return iter(rows[start:].to_iter_dataset(_read_options(threads, prefetch)))
 
 
 def padded_batches(
     source: Source, *, batch_size: int, image_size: int, threads: int | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Every record once, in order; rows that fill up the last batch are black with label -1.
+    """Every record once, in order; the last batch is filled up with black rows.
 
     Args:
       source: the records.
@@ -98,18 +99,46 @@ def padded_batches(
       threads: as in `batches`.
 
     Yields:
-      `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32 [batch_size]}`.
+      `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32 [batch_size],
+      "record": int64 [batch_size]}`; label and record number of the rows that fill up are -1.
 
     Raises:
       UserError: an image does not decode.
     """
-    rows = grain.MapDataset.source(source).map(_decoder(image_size)).batch(batch_size)
+    numbers = grain.MapDataset.source(range(len(source)))
+    rows = numbers.map(_reader(source, image_size)).batch(batch_size)
     for batch in rows.to_iter_dataset(_read_options(threads, prefetch=4)):
         missing = batch_size - len(batch["label"])
         yield {
             "image": np.pad(batch["image"], ((0, missing), (0, 0), (0, 0), (0, 0))),
             "label": np.pad(batch["label"], (0, missing), constant_values=-1),
+            "record": np.pad(batch["record"], (0, missing), constant_values=-1),
         }
+
+
+def read_images(
+    files: Sequence[pathlib.Path], *, image_size: int, threads: int | None = None
+) -> Iterator[np.ndarray]:
+    """Image files in order, read and decoded ahead of the caller.
+
+    Args:
+      files: paths of encoded images.
+      image_size: side of the images in pixels; others are resized.
+      threads: as in `batches`.
+
+    Returns:
+      An iterator of uint8 [image_size, image_size, 3] RGB.
+
+    Raises:
+      UserError: from the iterator, an image that does not decode.
+    """
+    _one_thread_per_image()
+
+    def read(file: pathlib.Path) -> np.ndarray:
+        return decode(file.read_bytes(), image_size, str(file))
+
+    images = grain.MapDataset.source(files).map(read)
+    return iter(images.to_iter_dataset(_read_options(threads, prefetch=64)))
 
 
 def _identity_batches(
@@ -138,16 +167,21 @@ def _identity_batches(
     return groups.batch(wanted, drop_remainder=True).repeat()
 
 
-def _decoder(image_size: int) -> Any:
-    cv2.setNumThreads(
-        1
-    )  # images are decoded side by side, so threads within one only get in the way
+def _reader(source: Source, image_size: int) -> Callable[[int], dict[str, Any]]:
+    """From the number of a record to its row of a batch."""
+    _one_thread_per_image()
 
-    def decode_record(record: dict[str, Any]) -> dict[str, Any]:
-        image = decode(record["image"], image_size, record.get("id", "an image"))
-        return {"image": image, "label": np.int32(record["label"])}
+    def read(number: int) -> dict[str, Any]:
+        record = source[int(number)]
+        image = decode(record["image"], image_size, record.get("id", f"record {number}"))
+        return {"image": image, "label": np.int32(record["label"]), "record": np.int64(number)}
 
-    return decode_record
+    return read
+
+
+def _one_thread_per_image() -> None:
+    """Images are decoded side by side: threads within one would only get in the way."""
+    cv2.setNumThreads(1)
 
 
 def _read_options(threads: int | None, prefetch: int) -> grain.ReadOptions:

@@ -11,7 +11,8 @@ import numpy as np
 
 from facejax.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".bmp", ".webp")
+# In lower case; the first of them is taken where a name without one fits several files.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
 
 # OpenCV prints lines of its own for a damaged image; `decode` says it once, with the name.
 _set_log_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
@@ -24,6 +25,10 @@ class Source(Protocol):
     `source[i]` is a dict with at least `"image"`, encoded bytes or uint8 [H, W, 3] RGB, and
     `"label"`, an int in [0, num_classes); `"id"`, a str, names the record in messages where there
     is one.
+
+    Two members are optional; the functions of the same names here stand in where they are missing.
+      identity_names: Sequence[str], the name of each label; else the labels as decimal numbers.
+      fingerprint(): a str that changes when any record does, cheaper than reading all of them.
     """
 
     @property
@@ -72,10 +77,11 @@ class FolderSource:
 
 
 def folder_source(path: str | os.PathLike[str]) -> FolderSource:
-    """A folder of identities, `path/<Name>/<image>.jpg` (jpeg, png, pgm, bmp, webp), as a source.
+    """A folder of identities, `path/<Name>/<image>`, as a source.
 
-    Folders in sorted order have the labels 0, 1, ...; folders without an image, hidden files and
-    other files are passed over. No image is opened here.
+    Images are the files that end in one of `IMAGE_SUFFIXES`, in any case. Folders in sorted order
+    have the labels 0, 1, ...; folders without an image, hidden files and other files are passed
+    over. No image is opened here.
 
     Args:
       path: the folder that holds one folder for each identity.
@@ -97,13 +103,13 @@ def folder_source(path: str | os.PathLike[str]) -> FolderSource:
     labels: list[int] = []
     identity_names: list[str] = []
     for folder in sorted(entry.name for entry in os.scandir(path) if entry.is_dir()):
-        images = sorted(entry.name for entry in os.scandir(path / folder) if _is_image(entry.name))
+        images = sorted(entry.name for entry in os.scandir(path / folder) if is_image(entry.name))
         if images:
             ids += [f"{folder}/{image}" for image in images]
             labels += [len(identity_names)] * len(images)
             identity_names.append(folder)
 
-    if not ids and any(_is_image(entry.name) for entry in os.scandir(path)):
+    if not ids and any(is_image(entry.name) for entry in os.scandir(path)):
         raise UserError(
             f"{path} holds images but no folder per identity: move each person's images into a "
             "folder of their own there."
@@ -119,6 +125,49 @@ def folder_source(path: str | os.PathLike[str]) -> FolderSource:
             "more person."
         )
     return FolderSource(path, tuple(ids), np.asarray(labels, np.int32), tuple(identity_names))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name: one of `IMAGE_SUFFIXES`, and not hidden.
+
+    Args:
+      name: of the file, without its folder.
+    """
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def identity_names(source: Source) -> tuple[str, ...]:
+    """The name of each label: the source's `identity_names`, else "0", "1", ...
+
+    Args:
+      source: any.
+
+    Returns:
+      `source.num_classes` names.
+    """
+    names = getattr(source, "identity_names", None)
+    return tuple(map(str, range(source.num_classes)) if names is None else names)
+
+
+def fingerprint(source: Source) -> str:
+    """A hash that changes when a record does: the source's `fingerprint()`, else of all records.
+
+    Args:
+      source: any; every record is read where it has no `fingerprint()` of its own.
+
+    Returns:
+      At least 16 characters that may stand in a file's name.
+    """
+    own = getattr(source, "fingerprint", None)
+    if own is not None:
+        return own()
+    digest = hashlib.sha256(np.asarray(source.labels, np.int32).tobytes())
+    for index in range(len(source)):
+        image = source[index]["image"]
+        # the shape too: arrays of other shapes may have the same bytes
+        digest.update(f"{np.shape(image)} {len(image)}\0".encode())
+        digest.update(image.tobytes() if isinstance(image, np.ndarray) else image)
+    return digest.hexdigest()
 
 
 def decode(image: bytes | np.ndarray, image_size: int | None, name: str = "an image") -> np.ndarray:
@@ -148,7 +197,3 @@ def decode(image: bytes | np.ndarray, image_size: int | None, name: str = "an im
     shrink = max(image.shape[:2]) > image_size
     interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
     return cv2.resize(image, (image_size, image_size), interpolation=interpolation)
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")

@@ -4,16 +4,20 @@ from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_featu
 from facejax.evaluation.pairs import (
     LabelPairs,
     Pairs,
+    consecutive_folds,
     draw_pairs,
+    pair_folds,
     read_pairs,
     resolve_images,
 )
-from facejax.evaluation.protocols import Protocol, evaluate, from_pairs, synthetic
+from facejax.evaluation.protocols import ImageFiles, Protocol, evaluate, from_pairs, synthetic
 from facejax.evaluation.report import (
     format_table,
-    plot_training,
+    score_labels,
+    scores,
+    scores_in_words,
+    scores_table,
     to_json,
-    verification_table,
     write_report,
 )
 from facejax.evaluation.verification import (
@@ -22,11 +26,10 @@ from facejax.evaluation.verification import (
     Roc,
     TarAtFar,
     Verification,
-    consecutive_folds,
+    cosines,
     equal_error_rate,
     format_far,
     kfold_accuracy,
-    pair_folds,
     roc,
     roc_auc,
     tar_at_far,
@@ -36,6 +39,7 @@ from facejax.evaluation.verification import (
 
 __all__ = [
     "EqualErrorRate",
+    "ImageFiles",
     "KfoldAccuracy",
     "LabelPairs",
     "Pairs",
@@ -45,6 +49,7 @@ __all__ = [
     "TarAtFar",
     "Verification",
     "consecutive_folds",
+    "cosines",
     "draw_pairs",
     "equal_error_rate",
     "evaluate",
@@ -56,16 +61,18 @@ __all__ = [
     "pair_folds",
     "pca_features",
     "pixel_features",
-    "plot_training",
     "read_pairs",
     "resolve_images",
     "roc",
     "roc_auc",
+    "score_labels",
+    "scores",
+    "scores_in_words",
+    "scores_table",
     "synthetic",
     "tar_at_far",
     "to_json",
     "truncate",
-    "verification_table",
     "verify",
     "wilson_interval",
     "write_report",

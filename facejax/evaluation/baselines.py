@@ -17,7 +17,7 @@ class Pca(NamedTuple):
 
 
 def pixel_features(images: np.ndarray) -> np.ndarray:
-    """Grey pixels in [-1, 1], (grey - 127.5) / 127.5, as one vector an image.
+    """Grey pixels in [-1, 1], (grey - 127.5) / 127.5, as one vector per image.
 
     The image's own mean is not removed: mid-grey is zero, as in what a network is given.
 
@@ -60,14 +60,14 @@ def fit_pca(images: np.ndarray, *, components: int) -> Pca:
             f"most {min(count - 1, pixels)}"
         )
     mean = features.mean(axis=0)
-    centred = features - mean
+    centered = features - mean
     if pixels <= count:
-        values, basis = np.linalg.eigh(centred.T @ centred)
+        values, basis = np.linalg.eigh(centered.T @ centered)
         values, basis = values[::-1][:components], basis[:, ::-1][:, :components]
     else:  # X X^T u = s^2 u gives X^T X (X^T u) = s^2 (X^T u), whose length is s
-        values, dual = np.linalg.eigh(centred @ centred.T)
+        values, dual = np.linalg.eigh(centered @ centered.T)
         values, dual = values[::-1][:components], dual[:, ::-1][:, :components]
-        basis = centred.T @ dual
+        basis = centered.T @ dual
         basis /= np.maximum(np.linalg.norm(basis, axis=0), np.finfo(np.float64).tiny)
     scale = np.sqrt(np.maximum(values, 0) / (count - 1))
     return Pca(*(array.astype(np.float32) for array in (mean, basis, scale)))

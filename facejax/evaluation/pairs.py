@@ -1,7 +1,7 @@
 """Lists of image pairs: LFW's files, plain tables, and pairs drawn from a labelled set.
 
-LFW's format (`pairs.txt`, `pairsDevTest.txt`): the first line is `n`, or `folds n`; then for each
-fold n lines `name i j` (same person) and n lines `name i name j` (different people), separated by
+LFW's format (`pairs.txt`, `pairsDevTest.txt`): the first line is `n`, or `folds n`; then each fold
+has n lines `name i j` (same person) and n lines `name i name j` (different people), separated by
 tabs or spaces. `Name 3` is the image `Name/Name_0003`. The plain format has no header; its lines
 are `path_a,path_b,1` (same) or `path_a,path_b,0`, with commas or tabs.
 """
@@ -11,16 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facejax.data.sources import IMAGE_SUFFIXES, is_image
 from facejax.errors import UserError
-from facejax.evaluation.verification import pair_folds
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm", ".ppm")
 
 
 class Pairs(NamedTuple):
     """Pairs of image names, in the order of the file."""
 
-    first: list[str]  # [N] relative to the image folder; LFW's without extension
+    first: list[str]  # [N] relative to the image folder; LFW's without a suffix
     second: list[str]
     same: np.ndarray  # [N] bool
     folds: np.ndarray  # [N] int
@@ -60,7 +58,7 @@ def read_pairs(path: str | Path) -> Pairs:
         ) from None
     lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
-        raise UserError(f"the pair file {path} is empty: give a file with one pair a line")
+        raise UserError(f"the pair file {path} is empty: give a file with one pair per line")
     header = lines[0][1].split()
     is_lfw = len(header) <= 2 and all(field.isdecimal() for field in header)
     parse = _lfw_pair if is_lfw else _plain_pair
@@ -132,7 +130,8 @@ def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.nda
     """Finds the image files of the pairs, each once.
 
     Args:
-      pairs: names that are files under the folder, or become so with one of `EXTENSIONS`.
+      pairs: names that are files under the folder, or become so with one of
+        `facejax.data.sources.IMAGE_SUFFIXES`, in any case.
       folder: where the images are.
 
     Returns:
@@ -145,14 +144,19 @@ def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.nda
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no image folder {folder}: give the folder the pairs refer to")
+    listed: dict[Path, dict[str, Path]] = {}  # each folder is read once, however many its pairs
     numbers: dict[str, int] = {}
     files: list[Path] = []
     for names, line in zip(zip(pairs.first, pairs.second, strict=True), pairs.lines, strict=True):
         for name in names:
             if name in numbers:
                 continue
-            candidates = [folder / name, *(folder / f"{name}{ending}" for ending in EXTENSIONS)]
-            found = next((file for file in candidates if file.is_file()), None)
+            found: Path | None = folder / name
+            if not (folder / name).is_file():
+                inside = (folder / name).parent
+                if inside not in listed:
+                    listed[inside] = _images_by_stem(inside)
+                found = listed[inside].get(Path(name).name)
             if found is None:
                 raise UserError(
                     f"{pairs.path}, line {line} names the image {name!r}, which is not in "
@@ -162,6 +166,13 @@ def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.nda
             files.append(found)
     indices = [(numbers[a], numbers[b]) for a, b in zip(pairs.first, pairs.second, strict=True)]
     return files, np.array(indices, np.int64)
+
+
+def _images_by_stem(folder: Path) -> dict[str, Path]:
+    """The images of a folder, {} if it is not there, by their names without the suffix."""
+    images = [path for path in folder.glob("*") if is_image(path.name) and path.is_file()]
+    images.sort(key=lambda path: (IMAGE_SUFFIXES.index(path.suffix.lower()), path.name))
+    return {path.stem: path for path in reversed(images)}  # the first one stays
 
 
 def draw_pairs(labels: np.ndarray, *, pairs: int, seed: int) -> LabelPairs:
@@ -203,3 +214,23 @@ def draw_pairs(labels: np.ndarray, *, pairs: int, seed: int) -> LabelPairs:
     negatives = draw(ends, labels.size - ends, pairs - pairs // 2, "different")
     same = np.arange(pairs) < len(positives)
     return LabelPairs(np.concatenate([positives, negatives]), same, pair_folds(same))
+
+
+def consecutive_folds(n: int, k: int = 10) -> np.ndarray:
+    """Fold numbers [n] int: 0 ... 0 1 ... 1 ... k-1, as nearly equal in size as can be."""
+    return np.arange(n) * k // n
+
+
+def pair_folds(same: np.ndarray, k: int = 10) -> np.ndarray:
+    """Fold numbers [N] int of a list of pairs: consecutive among the same, and the different.
+
+    Each fold so holds both kinds in the list's proportion. For LFW's View 2 file (ten sets of 300
+    same, then 300 different pairs) the folds are the sets. Consecutive tenths of a file that lists
+    all same pairs first would hold one kind each: the threshold is then chosen on other odds than
+    it is judged on, and accuracy can fall below that of a coin.
+    """
+    same = np.asarray(same, bool)
+    folds = np.empty(same.size, np.int64)
+    folds[same] = consecutive_folds(int(same.sum()), k)
+    folds[~same] = consecutive_folds(int((~same).sum()), k)
+    return folds

@@ -1,15 +1,18 @@
 """Verification protocols: images and the pairs to compare, ready to be embedded."""
 
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from facejax.data import decode
+from facejax.data import read_images
 from facejax.evaluation.pairs import draw_pairs, read_pairs, resolve_images
 from facejax.evaluation.verification import Verification, verify
-from facejax.recognition import Embedder, embed
 from facejax.synthetic import SyntheticFaces
+
+Images = np.ndarray | Iterable[np.ndarray]
 
 
 class Protocol(NamedTuple):
@@ -17,28 +20,48 @@ class Protocol(NamedTuple):
 
     Attributes:
       name: for people.
-      images: uint8 [N, S, S, 3] RGB.
-      indices: int [P, 2], the two images of each pair.
-      same: bool [P].
-      folds: int [P].
+      images: uint8 [M, S, S, 3] RGB, or an iterable of such arrays that can be iterated over again
+        and again, for more images than memory holds.
+      indices: int [N, 2], the two images of each pair.
+      same: bool [N].
+      folds: int [N].
     """
 
     name: str
-    images: np.ndarray
+    images: Images
     indices: np.ndarray
     same: np.ndarray
     folds: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """Image files as uint8 [1, S, S, 3] RGB each, decoded anew whenever they are iterated over."""
+
+    files: Sequence[Path]
+    image_size: int
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (image[None] for image in read_images(self.files, image_size=self.image_size))
+
+
 def from_pairs(pairs_file: str | Path, folder: str | Path, *, image_size: int) -> Protocol:
-    """The pairs of a pair file, their images read from a folder.
+    """The pairs of a pair file, and their images in a folder, which are read when they are used.
+
+    Args:
+      pairs_file: see `read_pairs`.
+      folder: see `resolve_images`.
+      image_size: side in pixels to which images are resized.
+
+    Returns:
+      Protocol; iterating over its `images` raises UserError at one that does not decode.
 
     Raises:
-      UserError: on a malformed line, a missing image or one that does not decode.
+      UserError: on a malformed line or a missing image.
     """
     pairs = read_pairs(pairs_file)
     files, indices = resolve_images(pairs, folder)
-    images = np.stack([decode(file.read_bytes(), image_size, str(file)) for file in files])
+    images = ImageFiles(tuple(files), image_size)
     return Protocol(Path(pairs_file).name, images, indices, pairs.same, pairs.folds)
 
 
@@ -67,14 +90,21 @@ def synthetic(
 
 
 def evaluate(
-    embedder: Embedder,
-    variables: object,
+    embed: Callable[[Images], np.ndarray],
     protocol: Protocol,
     *,
-    batch_size: int = 100,
-    fars: tuple[float, ...] = (1e-2, 1e-3),
+    fars: Sequence[float] = (1e-2, 1e-3),
 ) -> Verification:
-    """Embeds a protocol's images and verifies its pairs."""
-    embeddings = embed(embedder, variables, protocol.images, batch_size=batch_size)
-    first, second = protocol.indices.T
-    return verify(embeddings[first], embeddings[second], protocol.same, protocol.folds, fars=fars)
+    """Embeds a protocol's images, each once, and verifies its pairs.
+
+    Args:
+      embed: what gives the images' embeddings [M, D]: a `Recognizer`'s `embed`, or
+        `facejax.recognition.embed` with its other arguments bound.
+      protocol: the pairs.
+      fars: the false accept rates at which TAR is wanted.
+
+    Raises:
+      UserError: an image does not decode, or an embedding is not finite.
+    """
+    embeddings = embed(protocol.images)
+    return verify(embeddings, protocol.indices, protocol.same, protocol.folds, fars=fars)

@@ -1,4 +1,7 @@
-"""What a person sees of an evaluation: a table, a JSON file and pictures."""
+"""What a person sees of an evaluation: its numbers as a record and as a table, and a report.
+
+The names of a record's fields are made and read here, and nowhere else.
+"""
 
 import json
 import math
@@ -7,14 +10,79 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from facejax.evaluation.verification import Verification, format_far, roc
+from facejax import files, page
+from facejax.evaluation import figures
+from facejax.evaluation.verification import Verification, format_far
 
-SAME, DIFFERENT, GRID = "#1f6f8b", "#d1603d", "#dddddd"
-LINES = ("#1f6f8b", "#d1603d", "#6b8e23", "#7b5ea7", "#8c6d46", "#555555")
+Scores = Mapping[str, Any]  # a record as `scores` makes it; it may have other fields too
+
+_ACCURACY = "verification_accuracy"
+_INTERVAL = "verification_interval"
+# Before the FAR, as in "tar_at_far_1e-3".
+_TAR, _TAR_INTERVAL, _TAR_NOTE = "tar_at_far_", "tar_interval_at_far_", "tar_note_at_far_"
+
+
+def scores(result: Verification) -> dict[str, Any]:
+    """The numbers of a verification as a flat record of what JSON has.
+
+    Args:
+      result: of `verify`.
+
+    Returns:
+      "verification_accuracy" and its "verification_interval" [low, high], "auc",
+      "equal_error_rate", and for each FAR "tar_at_far_1e-3" with "tar_interval_at_far_1e-3", or
+      None with the reason as "tar_note_at_far_1e-3".
+    """
+    record: dict[str, Any] = {
+        _ACCURACY: result.accuracy.accuracy,
+        _INTERVAL: [result.accuracy.low, result.accuracy.high],
+        "auc": result.auc,
+        "equal_error_rate": result.equal_error_rate.rate,
+    }
+    for tar in result.tars:
+        far = format_far(tar.far)
+        record[_TAR + far] = tar.tar
+        if tar.tar is not None:
+            record[_TAR_INTERVAL + far] = [tar.low, tar.high]
+        if tar.note:
+            record[_TAR_NOTE + far] = tar.note
+    return record
+
+
+def score_labels(record: Scores) -> dict[str, str]:
+    """The accuracy and the TARs among a record's fields, and what people call them.
+
+    Args:
+      record: any; of a record that is of no verification nothing is returned.
+
+    Returns:
+      {"verification_accuracy": "accuracy", "tar_at_far_1e-3": "TAR at FAR 1e-3", ...}
+    """
+    labels = {_ACCURACY: "accuracy"} if _ACCURACY in record else {}
+    return labels | {name: f"TAR at FAR {far}" for far, name in _tars(record).items()}
+
+
+def scores_in_words(record: Scores) -> str:
+    """A record of `scores` as one line of text."""
+    words = [f"verification accuracy {record[_ACCURACY]:.4f}"]
+    for far, name in _tars(record).items():
+        tar = record[name]
+        said = "unknown (too few negatives)" if tar is None else f"{tar:.3f}"
+        words.append(f"TAR at FAR {far} {said}")
+    return ", ".join(words)
+
+
+def scores_table(records: Mapping[str, Scores]) -> str:
+    """The table of several results, one row per result, with 95 % intervals.
+
+    A TAR that is not known is a dash, and its reason a line under the table.
+
+    Args:
+      records: of `scores`, by the name that is shown.
+    """
+    header, rows, notes = _cells(records)
+    return "\n".join([format_table(header, rows), *notes])
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -39,33 +107,6 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
 
-def verification_table(results: Mapping[str, Verification]) -> str:
-    """The table of several results on the same pairs, a row each, with 95 % intervals.
-
-    A refused TAR is a dash, and its reason is a line under the table.
-
-    Args:
-      results: by the name that is shown, all of the same FARs.
-    """
-    tars = next(iter(results.values())).tars
-    header = ["", "accuracy", "95 %", "AUC", "EER"]
-    for tar in tars:
-        header += [f"TAR@FAR {format_far(tar.far)}", "95 %"]
-    rows, notes = [], {}
-    for name, result in results.items():
-        accuracy = result.accuracy
-        row = [name, f"{accuracy.accuracy:.4f}", f"{accuracy.low:.4f}-{accuracy.high:.4f}"]
-        row += [f"{result.auc:.4f}", f"{result.equal_error_rate.rate:.4f}"]
-        for tar in result.tars:
-            if tar.tar is None:
-                row += ["-", "-"]
-                notes[tar.note] = True
-            else:
-                row += [f"{tar.tar:.4f}", f"{tar.low:.4f}-{tar.high:.4f}"]
-        rows.append(row)
-    return "\n".join([format_table(header, rows), *notes])
-
-
 def to_json(value: Any) -> Any:
     """NumPy numbers, arrays and NamedTuples as what JSON has; a number not finite as None."""
     if hasattr(value, "_asdict"):
@@ -81,128 +122,88 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def write_report(directory: str | Path, results: Mapping[str, Verification]) -> list[Path]:
-    """Writes `verification.json`, `roc.png` and `scores.png`; old ones are replaced.
+def write_report(
+    directory: str | Path, results: Mapping[str, Verification], *, title: str = "Verification"
+) -> list[Path]:
+    """Writes `verification.json`, `roc.png`, `scores.png` and `index.html`, in place of old ones.
 
     Args:
       directory: made where it is missing.
-      results: by the name that is shown in the pictures, one or more, on the same pairs.
+      results: by the name that is shown, one or more, on the same pairs.
+      title: of the page, which should say whose faces they are.
 
     Returns:
-      The three files.
+      The four files. The JSON has all numbers but the pairs' scores; the page shows the table and
+      the pictures, and needs no other file.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    files = [directory / name for name in ("verification.json", "roc.png", "scores.png")]
-    files[0].write_text(_json_text(results))
-    _save(_roc_figure(results), files[1])
-    _save(_score_figure(results), files[2])
-    return files
+    summary = {name: _summary(result) for name, result in results.items()}
+    numbers = directory / "verification.json"
+    files.write(numbers, json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    roc_picture, score_picture = directory / "roc.png", directory / "scores.png"
+    figures.save(figures.roc_figure(results), roc_picture)
+    figures.save(figures.score_figure(results), score_picture)
+    same = next(iter(results.values())).same
+    header, rows, notes = _cells({name: scores(result) for name, result in results.items()})
+    # One column per result, so that it is narrow.
+    top, *below = zip(header, *rows, strict=True)
+    content = page.page(
+        title,
+        page.paragraph(
+            f"{same.size} pairs, {same.sum()} of them of the same person. Accuracy is by the "
+            "threshold that is best on the other folds; under a rate is its 95 % interval."
+        ),
+        page.table(top, below),
+        *map(page.paragraph, notes),
+        page.picture(
+            roc_picture.read_bytes(),
+            "True accept rate over false accept rate. Bars are intervals of the true accept rate.",
+        ),
+        page.picture(
+            score_picture.read_bytes(),
+            "Cosines of the pairs of the same person and of the pairs of different people.",
+        ),
+    )
+    index = directory / "index.html"
+    files.write(index, content)
+    return [numbers, roc_picture, score_picture, index]
 
 
-def _json_text(results: Mapping[str, Verification]) -> str:
-    """One line a field: an indented dump would give each of the scores a line."""
-    parts = []
-    for name, result in to_json(results).items():
-        fields = (f"  {json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in result.items())
-        parts.append(f" {json.dumps(name)}: {{\n" + ",\n".join(fields) + "\n }")
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+def _tars(record: Scores) -> dict[str, str]:
+    """The names of a record's TARs by their FARs, as in {"1e-3": "tar_at_far_1e-3"}."""
+    return {name.removeprefix(_TAR): name for name in record if name.startswith(_TAR)}
 
 
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=120)
+def _cells(records: Mapping[str, Scores]) -> tuple[list[str], list[list[str]], list[str]]:
+    """The header, the rows and the notes of a table."""
+    fars = list(dict.fromkeys(far for record in records.values() for far in _tars(record)))
+    header = ["", "accuracy", "95 %", "AUC", "EER"]
+    for far in fars:
+        header += [f"TAR@FAR {far}", "95 %"]
+    rows = []
+    notes: dict[str, None] = {}  # each once, in order
+    for name, record in records.items():
+        row = [name, _rate(record[_ACCURACY]), _interval(record[_INTERVAL])]
+        row += [_rate(record["auc"]), _rate(record["equal_error_rate"])]
+        for far in fars:
+            row += [_rate(record.get(_TAR + far)), _interval(record.get(_TAR_INTERVAL + far))]
+            if _TAR_NOTE + far in record:
+                notes[record[_TAR_NOTE + far]] = None
+        rows.append(row)
+    return header, rows, list(notes)
 
 
-def _bare(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
-def _roc_figure(results: Mapping[str, Verification]) -> Figure:
-    """TAR over log FAR, from one false accept up; bars are the TAR's 95 % intervals."""
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    fewest = 1.0
-    for i, (name, result) in enumerate(results.items()):
-        colour = LINES[i % len(LINES)]
-        curve = roc(result.scores, result.same)
-        smallest = 1 / int((~result.same).sum())
-        fewest = min(fewest, smallest)
-        # The staircase holds its TAR until the next false accept, so start it at one accept.
-        far = np.maximum(curve.false_accept_rates, smallest)
-        label = f"{name}: AUC {result.auc:.3f}, EER {result.equal_error_rate.rate:.3f}"
-        axes.plot(far, curve.true_accept_rates, color=colour, drawstyle="steps-post", label=label)
-        for tar in result.tars:
-            if tar.tar is None or tar.low is None or tar.high is None:
-                continue
-            axes.vlines(tar.far, tar.low, tar.high, color=colour, linewidth=4, alpha=0.35)
-            axes.plot(tar.far, tar.tar, color=colour, marker="o", markersize=4)
-    far = np.geomspace(fewest, 1, 200)
-    axes.plot(far, far, color="#999999", linewidth=0.8, linestyle=":", label="chance")
-    axes.set(xscale="log", xlim=(fewest, 1), ylim=(0, 1.02))
-    axes.set(xlabel="false accept rate", ylabel="true accept rate")
-    _bare(axes)
-    axes.legend(frameon=False, fontsize=9, loc="best")
-    return figure
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "-" if bounds is None else f"{bounds[0]:.4f}-{bounds[1]:.4f}"
 
 
-def _score_figure(results: Mapping[str, Verification]) -> Figure:
-    """Histograms of the cosines of same and different pairs, one panel a result."""
-    figure = Figure(figsize=(6.4, 0.6 + 2.6 * len(results)), layout="constrained")
-    panels = figure.subplots(len(results), 1, squeeze=False)[:, 0]
-    for axes, (name, result) in zip(panels, results.items(), strict=True):
-        scores, same = result.scores, result.same
-        bins = np.linspace(scores.min(), max(scores.max(), scores.min() + 1e-6), 51)
-        for kind, chosen, colour in (("different", ~same, DIFFERENT), ("same", same, SAME)):
-            weights = np.full(int(chosen.sum()), 100 / chosen.sum())
-            axes.hist(scores[chosen], bins, weights=weights, color=colour, alpha=0.6, label=kind)
-        threshold = float(np.median(result.accuracy.thresholds))
-        axes.axvline(threshold, color="#333333", linewidth=1, label=f"threshold {threshold:.3f}")
-        axes.set_title(f"{name}: accuracy {result.accuracy.accuracy:.3f}", loc="left", fontsize=10)
-        axes.set_ylabel("% of pairs of the kind")
-        _bare(axes)
-        axes.legend(frameon=False, fontsize=9)
-    panels[-1].set_xlabel("cosine similarity")
-    return figure
-
-
-def plot_training(metrics: str | Path, picture: str | Path) -> None:
-    """Draws the loss over steps and, beside it, the verification numbers.
-
-    Args:
-      metrics: a file of one JSON object a line, each with "step" and some of "loss",
-        "verification_accuracy" and "tar_at_far_..."; other fields are passed over.
-      picture: the PNG to write.
-
-    Raises:
-      ValueError: a line is not such an object.
-    """
-    records = [json.loads(line) for line in Path(metrics).read_text().splitlines() if line]
-    _save(_training_figure(records), Path(picture))
-
-
-def _training_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
-    def series(name: str) -> tuple[list[float], list[float]]:
-        found = [record for record in records if record.get(name) is not None]
-        return [record["step"] for record in found], [record[name] for record in found]
-
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(*series("loss"), color=SAME)
-    left.set(xlabel="step", ylabel="loss", title="training loss")
-    rates = sorted({name for record in records for name in record if name.startswith("tar_at_far")})
-    names = {"verification_accuracy": "accuracy"}
-    names |= {name: f"TAR at FAR {name.removeprefix('tar_at_far_')}" for name in rates}
-    for colour, (name, label) in zip(LINES, names.items(), strict=False):
-        steps, values = series(name)
-        if steps:
-            right.plot(steps, values, color=colour, marker="o", markersize=3, label=label)
-    right.set(xlabel="step", ylim=(0, 1.02), title="verification of unseen identities")
-    if right.lines:
-        right.legend(frameon=False, fontsize=9, loc="lower right")
-    for axes in (left, right):
-        axes.title.set_fontsize(10)
-        _bare(axes)
-    return figure
+def _summary(result: Verification) -> dict[str, Any]:
+    """All fields but those with a value per pair, and how many pairs there were."""
+    fields = result._asdict()
+    same = fields.pop("same")
+    del fields["scores"]
+    return to_json({"pairs": same.size, "same_pairs": same.sum(), **fields})

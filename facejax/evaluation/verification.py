@@ -195,26 +195,6 @@ def format_far(far: float) -> str:
     return np.format_float_scientific(far, trim="-", exp_digits=1)
 
 
-def consecutive_folds(n: int, k: int = 10) -> np.ndarray:
-    """Fold numbers [n] int: 0 ... 0 1 ... 1 ... k-1, as nearly equal in size as can be."""
-    return np.arange(n) * k // n
-
-
-def pair_folds(same: np.ndarray, k: int = 10) -> np.ndarray:
-    """Fold numbers [N] int of a list of pairs: consecutive among the same, and the different.
-
-    Each fold so holds both kinds in the list's proportion. For LFW's View 2 file (ten sets of 300
-    same, then 300 different pairs) the folds are the sets. Consecutive tenths of a file that lists
-    all same pairs first would hold one kind each: the threshold is then chosen on other odds than
-    it is judged on, and accuracy can fall below that of a coin.
-    """
-    same = np.asarray(same, bool)
-    folds = np.empty(same.size, np.int64)
-    folds[same] = consecutive_folds(int(same.sum()), k)
-    folds[~same] = consecutive_folds(int((~same).sum()), k)
-    return folds
-
-
 def _best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     order = np.argsort(-scores, kind="stable")
     scores, same = scores[order], same[order]
@@ -281,14 +261,59 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """
     z = 1.959963984540054
     share, spread = successes / trials, z * z / trials
-    centre = (share + spread / 2) / (1 + spread)
+    center = (share + spread / 2) / (1 + spread)
     half = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+    return float(max(center - half, 0.0)), float(min(center + half, 1.0))
+
+
+def cosines(embeddings: np.ndarray, indices: np.ndarray, *, block_size: int = 4096) -> np.ndarray:
+    """The cosine of each pair, computed in float64.
+
+    Args:
+      embeddings: [M, D] floats, of any length (a zero vector has cosine 0 to everything).
+      indices: [N, 2] integers in [0, M), the two embeddings of each pair.
+      block_size: pairs that are gathered at a time; what is needed besides the arguments and the
+        result follows block_size * D, not N or M.
+
+    Returns:
+      float64 [N].
+
+    Raises:
+      UserError: an embedding of a pair is not finite.
+      ValueError: on wrong shapes, or an index outside of [0, M).
+    """
+    if embeddings.ndim != 2 or indices.shape != (len(indices), 2) or indices.dtype.kind not in "iu":
+        raise ValueError(
+            f"embeddings [M, D] and integer indices [N, 2] are wanted, not {embeddings.shape} and "
+            f"{indices.dtype} {indices.shape}"
+        )
+    if indices.size and not 0 <= indices.min() <= indices.max() < len(embeddings):
+        raise ValueError(
+            f"indices from {indices.min()} to {indices.max()} do not fit {len(embeddings)} "
+            "embeddings"
+        )
+    scores = np.empty(len(indices))
+    broken = 0
+    tiny = np.finfo(np.float64).tiny
+    for start in range(0, len(indices), block_size):
+        first, second = indices[start : start + block_size].T
+        a, b = embeddings[first].astype(np.float64), embeddings[second].astype(np.float64)
+        broken += int((~(np.isfinite(a) & np.isfinite(b)).all(axis=1)).sum())
+        if broken:  # no score is wanted any more, only how many there are not
+            continue
+        norms = np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), tiny)
+        scores[start : start + block_size] = np.sum(a * b, axis=1) / norms
+    if broken:
+        raise UserError(
+            f"{broken} of {len(scores)} pairs have an embedding that is not finite: the network "
+            "has diverged, so evaluate an earlier checkpoint or train with a smaller learning rate"
+        )
+    return scores
 
 
 def verify(
-    embeddings_a: np.ndarray,
-    embeddings_b: np.ndarray,
+    embeddings: np.ndarray,
+    indices: np.ndarray,
     same: np.ndarray,
     folds: np.ndarray,
     *,
@@ -297,28 +322,17 @@ def verify(
     """Scores pairs of embeddings by their cosine, and everything this file says of the scores.
 
     Args:
-      embeddings_a: [N, D], of any length (a zero vector has cosine 0 to everything).
-      embeddings_b: [N, D].
+      embeddings: [M, D] floats, of any length; see `cosines`.
+      indices: [N, 2] integers in [0, M), the two embeddings of each pair.
       same: [N] bool.
-      folds: [N] int, see `pair_folds`.
+      folds: [N] int, see `facejax.evaluation.pair_folds`.
       fars: the false accept rates at which TAR is wanted.
 
     Raises:
       UserError: where an embedding is not finite.
-      ValueError: as `roc` and `kfold_accuracy`.
+      ValueError: as `cosines`, `roc` and `kfold_accuracy`.
     """
-    a, b = np.asarray(embeddings_a, np.float64), np.asarray(embeddings_b, np.float64)
-    if a.ndim != 2 or a.shape != b.shape:
-        raise ValueError(f"embeddings of equal shape [N, D] are wanted, not {a.shape}, {b.shape}")
-    broken = int((~(np.isfinite(a) & np.isfinite(b)).all(axis=1)).sum())
-    if broken:
-        raise UserError(
-            f"{broken} of {len(a)} pairs have an embedding that is not finite: the network has "
-            "diverged, so evaluate an earlier checkpoint or train with a smaller learning rate"
-        )
-    tiny = np.finfo(np.float64).tiny
-    norms = np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), tiny)
-    scores = np.sum(a * b, axis=1) / norms
+    scores = cosines(np.asarray(embeddings), np.asarray(indices))
     return Verification(
         scores,
         np.asarray(same),

@@ -1,5 +1,6 @@
 """Recognition: from an image of a face to its embedding."""
 
 from facejax.recognition.embed import Embedder, embed, make_embedder
+from facejax.recognition.recognizer import Recognizer, load
 
-__all__ = ["Embedder", "embed", "make_embedder"]
+__all__ = ["Embedder", "Recognizer", "embed", "load", "make_embedder"]

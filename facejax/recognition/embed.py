@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from facejax.compilation import jit
+from facejax.data import normalize
 
 Embedder = Callable[[Any, np.ndarray], jax.Array]
 
@@ -22,7 +23,7 @@ def _placement(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
 
 
 def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
-    """The program that embeds one batch; make it once a run, so that it is compiled once.
+    """The program that embeds one batch; make it once per run, so that it is compiled once.
 
     The batch is spread over this process's devices where their number divides it. With `flip` the
     embedding is the sum of those of the image and of its mirror image, before normalisation.
@@ -39,7 +40,7 @@ def make_embedder(apply: Callable[..., Any], *, flip: bool = True) -> Embedder:
 
     @jit
     def program(variables: Any, images: jax.Array) -> jax.Array:
-        batch = (images.astype(jnp.float32) - 127.5) / 127.5
+        batch = normalize(images)
         if flip:  # beside its image, so that a sharded batch stays where it is
             batch = jnp.stack([batch, batch[:, :, ::-1]], axis=1).reshape(-1, *batch.shape[1:])
         embeddings = apply(variables, batch, train=False)[0].astype(jnp.float32)
@@ -68,7 +69,7 @@ def embed(
       embedder: of `make_embedder`.
       variables: the network's, {"params": ..., "batch_stats": ...}.
       images: uint8 [N, S, S, 3], or an iterable of uint8 arrays [b, S, S, 3] with
-        b <= batch_size, for more images than memory holds.
+        b <= batch_size, for more images than memory holds; they are put together to full batches.
       batch_size: the number of images of a batch.
 
     Returns:
@@ -81,12 +82,7 @@ def embed(
     # The next batch is read while the last one is being computed.
     results: list[np.ndarray] = []
     pending: tuple[jax.Array, int] | None = None
-    for batch in _split(images, batch_size):
-        if batch.dtype != np.uint8 or batch.ndim != 4 or not 0 < len(batch) <= batch_size:
-            raise ValueError(
-                f"a batch of 1 to {batch_size} uint8 images [b, S, S, 3] is wanted, not "
-                f"{batch.dtype} {batch.shape}"
-            )
+    for batch in _full_batches(images, batch_size):
         padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
         computing = embedder(variables, np.pad(batch, padding)), len(batch)
         if pending is not None:
@@ -98,9 +94,26 @@ def embed(
     return np.concatenate(results)
 
 
-def _split(images: np.ndarray | Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
-    if not isinstance(images, np.ndarray):
-        yield from images
-        return
-    for start in range(0, len(images), batch_size):
-        yield images[start : start + batch_size]
+def _full_batches(
+    images: np.ndarray | Iterable[np.ndarray], batch_size: int
+) -> Iterator[np.ndarray]:
+    """Batches of `batch_size` images, the last of what is left."""
+    if isinstance(images, np.ndarray):
+        starts = range(0, len(images), batch_size)
+        images = [images[start : start + batch_size] for start in starts]
+    held: list[np.ndarray] = []
+    count = 0  # of the images held
+    for part in images:
+        if part.dtype != np.uint8 or part.ndim != 4 or not 0 < len(part) <= batch_size:
+            raise ValueError(
+                f"a batch of 1 to {batch_size} uint8 images [b, S, S, 3] is wanted, not "
+                f"{part.dtype} {part.shape}"
+            )
+        held.append(part)
+        count += len(part)
+        if count >= batch_size:
+            joined = np.concatenate(held)
+            yield joined[:batch_size]
+            held, count = [joined[batch_size:]], count - batch_size
+    if count:
+        yield np.concatenate(held)

@@ -62,15 +62,15 @@ def edge(distance: jax.Array, pixel: jax.Array | float) -> jax.Array:
     return jnp.clip(0.5 - distance / pixel, 0.0, 1.0)
 
 
-def skin_colour(identity: Identity) -> jax.Array:
+def skin_color(identity: Identity) -> jax.Array:
     """The colour [3] of the bare skin."""
     tint = identity.skin_hue * jnp.array([0.02, -0.015, -0.035])
     return _pick(_SKIN, identity.skin_tone) + tint
 
 
-def hair_colour(identity: Identity) -> jax.Array:
+def hair_color(identity: Identity) -> jax.Array:
     """The colour [3] of the hair."""
-    return _pick(_HAIR, identity.hair_colour)
+    return _pick(_HAIR, identity.hair_color)
 
 
 def _complexion(
@@ -79,7 +79,7 @@ def _complexion(
     """Blush, freckles, folds, the sockets' shade, a mole."""
     p, side = identity, jnp.abs(x)
     nose_y, mouth_y = nose_and_mouth(p)
-    skin = skin_colour(p)
+    skin = skin_color(p)
     blush = bump((side - 0.4) / 0.3, (y - nose_y - 0.06) / 0.26)
     spots = wave(5.0 * x + 1.4 * y) * wave(5.9 * y - 1.8 * x + 6.0 * p.mole_x)
     freckles = bump(x / 0.7, (y - nose_y - 0.12) / 0.4) * _ramp(spots, 0.35, 0.8)
@@ -106,7 +106,7 @@ def _mouth(
     """Beard and moustache, lips, and what an open mouth shows."""
     p, n, side = identity, nuisance, jnp.abs(x)
     nose_y, mouth_y = nose_and_mouth(p)
-    skin, hair = skin_colour(p), hair_colour(p)
+    skin, hair = skin_color(p), hair_color(p)
     fuzz = 0.9 + 0.1 * wave(7.0 * x + 2.0 * y) * wave(5.0 * y - 3.0 * x)
     beard = _ramp(mouth_y - 0.04 + 0.75 * side * side - y, -0.04, 0.08) * fuzz
     beard = beard * _ramp(y + p.chin_drop + n.mouth_open, -0.12, -0.04)
@@ -119,7 +119,7 @@ def _mouth(
     gap = n.mouth_open * arc
     upper = p.upper_lip * arc * (1.0 - 0.35 * bump(x / 0.07)) + 0.004
     lips = jnp.maximum(line - upper, -line - gap - p.lower_lip * arc)
-    lip_colour = 0.5 * _pick(_LIPS, p.lip_colour) + 0.5 * skin * jnp.array([0.9, 0.6, 0.58])
+    lip_color = 0.5 * _pick(_LIPS, p.lip_color) + 0.5 * skin * jnp.array([0.9, 0.6, 0.58])
     inside = jnp.maximum(jnp.abs(line + 0.5 * gap) - 0.5 * gap - 0.008, side - p.mouth_width)
     inside = edge(inside, pixel)
     teeth = _ramp(line, -0.5 * n.mouth_open - 0.02, -0.5 * n.mouth_open)
@@ -130,7 +130,7 @@ def _mouth(
     return [
         (hair, jnp.clip(1.4 * p.beard, 0.0, 0.92) * beard),
         (hair, jnp.clip(1.6 * p.moustache, 0.0, 0.95) * moustache),
-        (lip_colour, edge(jnp.maximum(lips, side - p.mouth_width), pixel)),
+        (lip_color, edge(jnp.maximum(lips, side - p.mouth_width), pixel)),
         (jnp.array([0.25, 0.08, 0.08]), inside),
         (jnp.array([0.93, 0.9, 0.85]), inside * teeth * _ramp(n.mouth_open, 0.02, 0.04)),
         (0.55 * skin, 0.35 * chin),
@@ -142,7 +142,7 @@ def _eyes(
     x: jax.Array, y: jax.Array, pixel: jax.Array, identity: Identity, nuisance: Nuisance
 ) -> list[Layer]:
     """Almonds with lids, lashes, irises and a glint, and the brows above."""
-    p, n, skin = identity, nuisance, skin_colour(identity)
+    p, n, skin = identity, nuisance, skin_color(identity)
     outward = jnp.abs(x) - p.eye_spacing
     up = y - p.eye_height - p.eye_tilt * outward
     along = outward / p.eye_width
@@ -155,22 +155,22 @@ def _eyes(
     glint = _length(look - 0.02, up - 0.025) - 0.014
 
     place = (outward + 0.02) / (1.25 * p.eye_width)
-    centre = p.brow_height + n.brow_raise - 0.04 + p.brow_angle * outward
-    centre = centre + p.brow_arch * (1.0 - place * place)
+    center = p.brow_height + n.brow_raise - 0.04 + p.brow_angle * outward
+    center = center + p.brow_arch * (1.0 - place * place)
     stroke = p.brow_thickness * (1.0 - 0.55 * _ramp(place, -0.3, 1.0))
-    brow = jnp.abs(y - p.eye_height - centre) - stroke
+    brow = jnp.abs(y - p.eye_height - center) - stroke
     brow = jnp.maximum(brow, 1.25 * p.eye_width * (jnp.abs(place) - 1.0))
-    eye_colour = _pick(_EYES, p.eye_colour)
+    eye_color = _pick(_EYES, p.eye_color)
     return [
         (0.33 * skin, 0.6 * rim),
         (0.14 * skin, rim * _ramp(up, -0.04, 0.0)),
         (jnp.full((3,), 0.92), white),
-        (0.35 * eye_colour, white * edge(iris - radius, pixel)),
-        (eye_colour, white * edge(iris - 0.8 * radius, pixel)),
+        (0.35 * eye_color, white * edge(iris - radius, pixel)),
+        (eye_color, white * edge(iris - 0.8 * radius, pixel)),
         (jnp.full((3,), 0.03), white * edge(iris - 0.42 * radius, pixel)),
         (jnp.full((3,), 1.0), white * edge(glint, pixel)),
         (jnp.full((3,), 0.3), 0.5 * white * _ramp(up, 0.0, p.eye_opening)),
-        (0.75 * hair_colour(p) + 0.1 * skin, 0.92 * edge(brow, pixel)),
+        (0.75 * hair_color(p) + 0.1 * skin, 0.92 * edge(brow, pixel)),
     ]
 
 
@@ -185,7 +185,7 @@ def _glasses(
     rims = jnp.minimum(jnp.abs(lens) - 0.018, jnp.minimum(jnp.maximum(bridge, -lens), arm))
     return [
         (jnp.full((3,), 0.07), n.sunglasses * edge(lens, pixel)),
-        (0.4 * n.occluder_colour, jnp.maximum(n.glasses, n.sunglasses) * edge(rims, pixel)),
+        (0.4 * n.occluder_color, jnp.maximum(n.glasses, n.sunglasses) * edge(rims, pixel)),
     ]
 
 
@@ -201,13 +201,13 @@ def face_layers(
     front = jnp.where(z > 0.05, 1.0, 0.0)
     parts = (_complexion, _mouth, _eyes, _glasses)
     layers = [layer for part in parts for layer in part(x, y, pixel, identity, nuisance)]
-    return [(colour, opacity * front) for colour, opacity in layers]
+    return [(color, opacity * front) for color, opacity in layers]
 
 
 def strands(x: jax.Array, y: jax.Array, identity: Identity) -> Layer:
     """The shade between the strands of hair."""
     waves = wave(4.2 * (x - identity.hair_parting) + wave(0.8 * y)) * wave(0.65 * y + 0.5 * x)
-    return 0.6 * hair_colour(identity), 0.5 - 0.5 * waves
+    return 0.6 * hair_color(identity), 0.5 - 0.5 * waves
 
 
 def occluder_layers(u: jax.Array, v: jax.Array, pixel: float, nuisance: Nuisance) -> list[Layer]:
@@ -225,11 +225,11 @@ def occluder_layers(u: jax.Array, v: jax.Array, pixel: float, nuisance: Nuisance
     palm = _length(along + 0.2, across) - 2.1 * size
     wrist = jnp.maximum(jnp.abs(across) - 1.5 * size, along + 0.2)
     hand = n.hand * edge(jnp.minimum(finger, jnp.minimum(palm, wrist)), pixel)
-    colour = _pick(_SKIN, jnp.clip(n.occluder_colour[0], 0.0, 1.0))
+    color = _pick(_SKIN, jnp.clip(n.occluder_color[0], 0.0, 1.0))
     gaps = jnp.where(along > 0.0, 4.0 * between * between, 0.15)
     return [
-        (n.occluder_colour, bar),
-        (0.6 * n.occluder_colour, bar * (0.5 + 0.5 * wave(6.0 * along))),
-        (colour, hand),
-        (0.4 * colour, hand * gaps),
+        (n.occluder_color, bar),
+        (0.6 * n.occluder_color, bar * (0.5 + 0.5 * wave(6.0 * along))),
+        (color, hand),
+        (0.4 * color, hand * gaps),
     ]

@@ -28,7 +28,7 @@ class Identity(NamedTuple):
     eye_width: jax.Array
     eye_opening: jax.Array
     eye_tilt: jax.Array
-    eye_colour: jax.Array
+    eye_color: jax.Array
     brow_thickness: jax.Array
     brow_height: jax.Array
     brow_angle: jax.Array
@@ -41,10 +41,10 @@ class Identity(NamedTuple):
     mouth_width: jax.Array
     upper_lip: jax.Array
     lower_lip: jax.Array
-    lip_colour: jax.Array
+    lip_color: jax.Array
     skin_tone: jax.Array
     skin_hue: jax.Array
-    hair_colour: jax.Array
+    hair_color: jax.Array
     hair_volume: jax.Array
     hair_line: jax.Array
     hair_peak: jax.Array  # above 0 a widow's peak, below 0 a fringe that hangs in the middle
@@ -74,7 +74,7 @@ _IDENTITY_RANGES: dict[str, tuple[float, float]] = {
     "eye_width": (0.12, 0.19),
     "eye_opening": (0.04, 0.095),
     "eye_tilt": (-0.22, 0.3),
-    "eye_colour": (0.0, 1.0),
+    "eye_color": (0.0, 1.0),
     "brow_thickness": (0.014, 0.06),
     "brow_height": (0.12, 0.22),
     "brow_angle": (-0.3, 0.3),
@@ -87,10 +87,10 @@ _IDENTITY_RANGES: dict[str, tuple[float, float]] = {
     "mouth_width": (0.2, 0.35),
     "upper_lip": (0.015, 0.07),
     "lower_lip": (0.03, 0.1),
-    "lip_colour": (0.0, 1.0),
+    "lip_color": (0.0, 1.0),
     "skin_tone": (0.0, 1.0),
     "skin_hue": (-1.0, 1.0),
-    "hair_colour": (0.0, 1.0),
+    "hair_color": (0.0, 1.0),
     "hair_volume": (0.03, 0.2),
     "hair_line": (0.42, 0.86),
     "hair_peak": (-0.6, 0.5),
@@ -123,7 +123,7 @@ class Nuisance(NamedTuple):
     light_y: jax.Array
     ambient: jax.Array
     exposure: jax.Array
-    light_colour: jax.Array
+    light_color: jax.Array
     mouth_open: jax.Array
     smile: jax.Array
     brow_raise: jax.Array
@@ -137,7 +137,7 @@ class Nuisance(NamedTuple):
     occluder_y: jax.Array
     occluder_angle: jax.Array
     occluder_size: jax.Array
-    occluder_colour: jax.Array
+    occluder_color: jax.Array
     background: jax.Array
     background_contrast: jax.Array
     clothes: jax.Array
@@ -187,7 +187,7 @@ def draw_nuisance(key: jax.Array, severity: jax.Array) -> Nuisance:
         light_y=0.35 + 0.8 * light[1],
         ambient=0.5 + 0.25 * light[2],
         exposure=jnp.exp(0.5 * light[3]),
-        light_colour=1.0 + 0.22 * tint,
+        light_color=1.0 + 0.22 * tint,
         mouth_open=jnp.maximum(0.12 * face[0], 0.0),
         smile=0.1 * face[1],
         brow_raise=0.07 * face[2],
@@ -201,7 +201,7 @@ def draw_nuisance(key: jax.Array, severity: jax.Array) -> Nuisance:
         occluder_y=0.6 * place[1],
         occluder_angle=1.6 * place[2],
         occluder_size=0.16 + 0.06 * place[3],
-        occluder_colour=0.5 + 0.5 * cover,
+        occluder_color=0.5 + 0.5 * cover,
         background=0.62 + 0.4 * background,
         background_contrast=0.35 * severity * kind,
         clothes=0.4 + 0.4 * clothes,

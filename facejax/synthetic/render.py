@@ -8,7 +8,6 @@ import functools
 import hashlib
 import os
 import pathlib
-import platform
 import sys
 from collections.abc import Callable
 
@@ -16,15 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from facejax import files
 from facejax.compilation import jit
 from facejax.synthetic import paint, person, shape
 from facejax.synthetic.paint import (
     Layer,
     edge,
     face_layers,
-    hair_colour,
+    hair_color,
     occluder_layers,
-    skin_colour,
+    skin_color,
     strands,
 )
 from facejax.synthetic.person import Identity, Nuisance, draw_identity, draw_nuisance
@@ -43,13 +43,13 @@ _BATCH = 32  # images per call of the renderer; the arrays of more fall out of t
 
 def _blend(image: jax.Array, layers: list[Layer]) -> jax.Array:
     """Layers laid over an image [3, S, S], the first one undermost."""
-    for colour, opacity in layers:
-        image = image + (colour[:, None, None] - image) * opacity[None]
+    for color, opacity in layers:
+        image = image + (color[:, None, None] - image) * opacity[None]
     return image
 
 
-def _plain(colour: jax.Array, like: jax.Array) -> jax.Array:
-    return jnp.broadcast_to(colour[:, None, None], (3, *like.shape))
+def _plain(color: jax.Array, like: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(color[:, None, None], (3, *like.shape))
 
 
 def _light(surface: Surface, nuisance: Nuisance) -> tuple[jax.Array, jax.Array]:
@@ -107,8 +107,8 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
     opacities = (skin_cover, hair_cover, nearer, painted, between, blobs, torso, occluders)
     opacities = jax.lax.optimization_barrier((*opacities, _light(skin, n), _light(hair, n)))
     skin_cover, hair_cover, nearer, painted, between, blobs, torso, occluders, *lights = opacities
-    face = _lit(_blend(_plain(skin_colour(identity), u), painted), lights[0])
-    locks = _lit(_blend(_plain(hair_colour(identity), u), [(shadow, between)]), lights[1])
+    face = _lit(_blend(_plain(skin_color(identity), u), painted), lights[0])
+    locks = _lit(_blend(_plain(hair_color(identity), u), [(shadow, between)]), lights[1])
     image = n.background[:, None, None] + (n.background_contrast * blobs)[None]
     image = _blend(image, [(n.clothes, torso)])
     for surface, cover in (
@@ -117,7 +117,7 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
         (locks, hair_cover * nearer),
     ):
         image = image + (surface - image) * cover[None]
-    image = image * (n.exposure * n.light_colour)[:, None, None]
+    image = image * (n.exposure * n.light_color)[:, None, None]
     image = _blur(_blend(image, occluders), n.blur * image_size)
     image = image + (n.noise * jax.random.normal(n.key, image.shape[1:]))[None]
     return jnp.clip(jnp.round(255.0 * image), 0.0, 255.0).astype(jnp.uint8).transpose(1, 2, 0)
@@ -125,7 +125,7 @@ def render(identity: Identity, nuisance: Nuisance, *, image_size: int) -> jax.Ar
 
 @functools.cache
 def _photographer(image_size: int) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """The compiled program: keys, people and images [B] -> pictures and their severities."""
+    """The compiled program: a key, people [B], images [B] -> pictures and their severities."""
 
     def photograph(key: jax.Array, who: jax.Array, shot: jax.Array) -> tuple[jax.Array, jax.Array]:
         person_key = jax.random.fold_in(key, who)
@@ -200,11 +200,8 @@ class SyntheticFaces:
         self.severity = np.empty((count,), np.float32)
         self._render(first_identity, images_per_identity, image_size, seed)
         if kept_at is not None:
-            kept_at.parent.mkdir(parents=True, exist_ok=True)
-            # Renamed when whole, so that a run that is killed leaves nothing that counts.
-            partial = kept_at.with_suffix(f".{platform.node()}-{os.getpid()}.npz")
-            np.savez(partial, images=self.images, severity=self.severity)
-            partial.rename(kept_at)
+            with files.replacing(kept_at) as partial:
+                np.savez(partial, images=self.images, severity=self.severity)
 
     def _render(
         self, first_identity: int, images_per_identity: int, image_size: int, seed: int

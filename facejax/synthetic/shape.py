@@ -12,9 +12,10 @@ import jax.numpy as jnp
 
 from facejax.synthetic.person import Identity, Nuisance
 
-_MARCH_STEPS = 11
+Scalar = jax.Array | float
+Point = tuple[jax.Array, jax.Array, jax.Array]  # x, y, z, of one shape
 
-Number = float | jax.Array
+_MARCH_STEPS = 11
 
 
 def wave(turns: jax.Array) -> jax.Array:
@@ -38,10 +39,10 @@ def _smooth_min(a: jax.Array, b: jax.Array, width: float) -> jax.Array:
 
 
 def ellipsoid(
-    x: jax.Array, y: jax.Array, z: jax.Array, rx: Number, ry: Number, rz: Number
+    x: jax.Array, y: jax.Array, z: jax.Array, rx: Scalar, ry: Scalar, rz: Scalar
 ) -> jax.Array:
     """Distance to an axis-aligned ellipsoid about the origin."""
-    ix, iy, iz = 1.0 / rx, 1.0 / ry, 1.0 / rz  # scalars: dividing at every pixel is dear
+    ix, iy, iz = 1.0 / rx, 1.0 / ry, 1.0 / rz  # scalars: a division per pixel is dear
     a, b, c = x * ix, y * iy, z * iz
     k = a * a + b * b + c * c + 1e-9
     a, b, c = a * ix, b * iy, c * iz
@@ -52,10 +53,10 @@ def _rod(
     x: jax.Array,
     y: jax.Array,
     z: jax.Array,
-    start: tuple[Number, Number],
-    end: tuple[Number, Number],
-    start_radius: Number,
-    end_radius: Number,
+    start: tuple[Scalar, Scalar],
+    end: tuple[Scalar, Scalar],
+    start_radius: Scalar,
+    end_radius: Scalar,
 ) -> jax.Array:
     """Distance to a rod from `start` to `end`, both (y, z) in the plane x = 0."""
     dy, dz = end[0] - start[0], end[1] - start[1]
@@ -143,8 +144,8 @@ def rotation(nuisance: Nuisance) -> jax.Array:
 class Surface(NamedTuple):
     """Where the rays through the pixels end, one value per ray."""
 
-    position: tuple[jax.Array, jax.Array, jax.Array]  # head coordinates
-    normal: tuple[jax.Array, jax.Array, jax.Array]  # camera coordinates, unit length
+    position: Point  # head coordinates
+    normal: Point  # camera coordinates, unit length
     depth: jax.Array  # towards the camera
     distance: jax.Array  # how near the ray came; about 0 where it met the surface
 
@@ -157,10 +158,11 @@ def trace(
     `field` is the distance at (x, y, z) in head coordinates, `turn` the head's rotation [3, 3].
     """
 
-    def point(depth: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(right * turn[0, i] + up * turn[1, i] + depth * turn[2, i] for i in range(3))
+    def point(depth: jax.Array) -> Point:
+        x, y, z = (right * turn[0, i] + up * turn[1, i] + depth * turn[2, i] for i in range(3))
+        return x, y, z
 
-    def march(_: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def march(_: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         depth, nearest = carry
         distance = field(*point(depth))
         # The distances are underestimates: a longer stride converges sooner.
@@ -173,7 +175,7 @@ def trace(
     # The field's slope from the corners of a tetrahedron; in a loop, so that it compiles once.
     corners = jnp.array([[1.0, -1, -1], [-1, -1, 1], [-1, 1, -1], [1, 1, 1]])
 
-    def differ(i: jax.Array, slopes: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def differ(i: jax.Array, slopes: Point) -> Point:
         dx, dy, dz = corners[i]
         value = field(x + 0.01 * dx, y + 0.01 * dy, z + 0.01 * dz)
         return slopes[0] + dx * value, slopes[1] + dy * value, slopes[2] + dz * value

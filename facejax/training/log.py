@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from facejax import data, evaluation, files
 from facejax.errors import UserError
+from facejax.evaluation import figures
 
 
 class Progress:
@@ -54,7 +56,7 @@ class Progress:
         self._sums: dict[str, float] = {}
         self._since = time.perf_counter()
 
-    def update(self, step: int, metrics: dict[str, Any], records: np.ndarray | None = None) -> None:
+    def update(self, step: int, metrics: dict[str, Any], records: np.ndarray) -> None:
         """Takes in the metrics of a step.
 
         Args:
@@ -70,10 +72,10 @@ class Progress:
         if not np.isfinite(values["loss"] + norm):
             self.bar.close()
             loss = values["loss"] / max(values["rows"], 1)
-            where = "" if records is None else f", on {record_names(self.source, records)}"
+            where = record_names(self.source, records)
             raise UserError(
-                f"at step {step} the loss is {loss:.4g} and the gradient's norm {norm:.4g}{where}: "
-                "training stopped; lower config.optimizer.learning_rate or set "
+                f"at step {step} the loss is {loss:.4g} and the gradient's norm {norm:.4g}, on "
+                f"{where}: training stopped; lower config.optimizer.learning_rate or set "
                 "config.optimizer.clip_norm"
             )
         for name, value in values.items():
@@ -167,47 +169,53 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def scores(step: int, result: evaluation.Verification) -> dict[str, Any]:
-    """The numbers of a verification as a line of metrics."""
-    accuracy = result.accuracy
-    line: dict[str, Any] = {
-        "step": step,
-        "verification_accuracy": accuracy.accuracy,
-        "verification_interval": [accuracy.low, accuracy.high],
-        "auc": result.auc,
-        "equal_error_rate": result.equal_error_rate.rate,
-    }
-    for tar in result.tars:
-        line[f"tar_at_far_{evaluation.format_far(tar.far)}"] = tar.tar
-    return line
-
-
-def in_words(line: dict[str, Any]) -> str:
-    """A line of `scores` as one sentence."""
-    tars = [
-        f"TAR at FAR {name.removeprefix('tar_at_far_')} "
-        + ("unknown (too few negatives)" if value is None else f"{value:.3f}")
-        for name, value in line.items()
-        if name.startswith("tar_at_far_")
-    ]
-    return ", ".join([f"verification accuracy {line['verification_accuracy']:.4f}", *tars])
-
-
 def final_table(lines: list[dict[str, Any]]) -> str:
     """The first evaluation beside the last, as a table."""
-    evaluated = [line for line in lines if "verification_accuracy" in line]
+    evaluated = [line for line in lines if evaluation.score_labels(line)]
     if not evaluated:
-        return "nothing was verified: give --config.evaluation.pairs and --config.evaluation.images"
-    tars = [name for name in evaluated[0] if name.startswith("tar_at_far_")]
-    header = ["network", "accuracy", "95 %", "AUC", "EER"]
-    header += [f"TAR@FAR {name.removeprefix('tar_at_far_')}" for name in tars]
-    rows = []
-    for line in dict.fromkeys((0, len(evaluated) - 1)):
-        found = evaluated[line]
-        low, high = found["verification_interval"]
-        values = [found["verification_accuracy"], found["auc"], found["equal_error_rate"]]
-        cells = [f"{value:.4f}" for value in values]
-        name = f"trained, step {found['step']}" if found["step"] else "untrained"
-        row = [name, cells[0], f"{low:.4f}-{high:.4f}", *cells[1:]]
-        rows.append(row + ["-" if found[tar] is None else f"{found[tar]:.4f}" for tar in tars])
-    return evaluation.format_table(header, rows)
+        return (
+            "nothing was verified: the config has no pairs; give evaluation.pairs and "
+            "evaluation.images"
+        )
+    shown = {
+        f"trained, step {line['step']}" if line["step"] else "untrained": line
+        for line in (evaluated[0], evaluated[-1])
+    }
+    return evaluation.scores_table(shown)
+
+
+def plot_training(metrics: pathlib.Path, picture: pathlib.Path) -> None:
+    """Draws the loss over steps and, beside it, the verification numbers.
+
+    Args:
+      metrics: a file of JSON objects, one per line, each with "step" and some of "loss" and the
+        fields of `evaluation.scores`; other fields are passed over, and so is a last line that is
+        cut off.
+      picture: the PNG to write.
+    """
+    figures.save(_training_figure(read_lines(metrics)), picture)
+
+
+def _training_figure(records: list[dict[str, Any]]) -> Figure:
+    def series(name: str) -> tuple[list[float], list[float]]:
+        found = [record for record in records if record.get(name) is not None]
+        return [record["step"] for record in found], [record[name] for record in found]
+
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(*series("loss"), color=figures.LINES[0])
+    left.set(xlabel="step", ylabel="loss", title="training loss")
+    labels: dict[str, str] = {}
+    for record in records:
+        labels |= evaluation.score_labels(record)
+    for color, (name, label) in zip(figures.LINES, labels.items(), strict=False):
+        steps, values = series(name)
+        if steps:
+            right.plot(steps, values, color=color, marker="o", markersize=3, label=label)
+    right.set(xlabel="step", ylim=(0, 1.02), title="verification of unseen identities")
+    if right.lines:
+        right.legend(frameon=False, fontsize=9, loc="lower right")
+    for axes in (left, right):
+        axes.title.set_fontsize(10)
+        figures.bare(axes)
+    return figure
