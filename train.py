@@ -12,6 +12,7 @@ import time
 STARTED = time.perf_counter()
 
 # ruff: noqa: E402
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
