@@ -59,7 +59,7 @@ def test_lines_are_means_since_the_last(tmp_path):
 
 def test_one_process_of_several_is_silent(tmp_path):
     bar = progress(tmp_path / "metrics.jsonl", every=1, silent=True)
-    bar.update(1, metrics())
+    bar.update(1, metrics(), np.arange(2))
     assert not (tmp_path / "metrics.jsonl").exists()
 
 

@@ -1,6 +1,5 @@
 """The command `facejax`: results on stdout, mistakes on stderr in one sentence, its statuses."""
 
-import importlib.metadata
 import json
 import pathlib
 import re
@@ -10,6 +9,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
+import facejax
 from facejax import __main__, checkpoints, command
 from facejax.errors import UserError
 
@@ -100,7 +100,7 @@ def test_it_starts_quickly_as_a_module():
     """And does not import what the other commands need."""
     command = [sys.executable, "-X", "importtime", "-m", "facejax", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == f"facejax {importlib.metadata.version('facejax')}\n"
+    assert done.stdout == f"facejax {facejax.__version__}\n"
     imported = {
         line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.split("\n")
     }

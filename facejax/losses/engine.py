@@ -20,7 +20,15 @@ from jax import lax
 
 from facejax.losses.dense import dense
 from facejax.losses.fused import FusedSGD
-from facejax.losses.layout import Context, Layout, Operands, axis_size, center_count, raw
+from facejax.losses.layout import (
+    Context,
+    Layout,
+    Negative,
+    Operands,
+    axis_size,
+    center_count,
+    raw,
+)
 from facejax.losses.numerics import leveled, norms, working_dtype
 from facejax.losses.streamed import streamed
 
@@ -214,7 +222,9 @@ def margin_rows(
         seen = Seen(scores.target(), lax.stop_gradient(norm), real, scores.log_sum)
         context, state = margin.observe(seen, context)
     blank = jnp.zeros_like(norm)  # in place of what the reduction fills in
-    outputs = scores.reduce(margin.negative, Context(blank, norm, context, blank))
+    unfilled = Context(blank, norm, context, blank)
+    _check_elementwise(margin.negative, unfilled)
+    outputs = scores.reduce(margin.negative, unfilled)
     shared = Context(outputs.target, norm, context, outputs.class_norm)
     positive = margin.target(outputs.target, shared)
     # softplus(LSE of the negatives - target): the cross-entropy without a second target logit.
@@ -236,6 +246,18 @@ def _block_size(given: int | str | None, weights: jax.Array | FusedSGD) -> int |
     if len(raw(weights)) * centers < AUTO_ROWS and not isinstance(weights, FusedSGD):
         return None
     return max(1, AUTO_BLOCK // centers)
+
+
+def _check_elementwise(negative: Negative, context: Context) -> None:
+    """Refuses a margin that spreads hyperparameters of another shape over rows or classes."""
+    rows = context.norm
+    column = jax.ShapeDtypeStruct((len(rows), 1), rows.dtype)
+    found = jax.eval_shape(negative, column, context).shape
+    if found != column.shape:
+        raise ValueError(
+            f"similarities {column.shape} become negatives {found}: hyperparameters are scalars; "
+            "what differs from row to row is [B, 1] there"
+        )
 
 
 def own_rows(values: jax.Array, count: int, axis_name: str | None) -> jax.Array:

@@ -10,6 +10,8 @@ from jax import lax
 # a single negative, forward or backward.
 VOID = -1e30
 
+_LIFT, _LOW = 2.0**40, 1e-24  # what short vectors are multiplied by, and the squares of those
+
 
 def working_dtype(*arrays: jax.Array) -> jnp.dtype:
     """The type in which losses are computed: float32, or float64 where an input has it."""
@@ -30,11 +32,15 @@ def norms(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
     Returns:
       (norms [...], inverse norms [...]).
     """
-    squares = jnp.sum(jnp.square(vectors.astype(working_dtype(vectors))), axis=-1)
-    positive = squares > jnp.finfo(squares.dtype).tiny
-    safe = jnp.where(positive, squares, 1)
-    inverse = jnp.where(positive, lax.rsqrt(safe), 0)
-    return jnp.where(positive, jnp.sqrt(safe), 0), inverse
+    vectors = vectors.astype(working_dtype(vectors))
+    squares = jnp.sum(jnp.square(vectors), axis=-1)
+    # Near the end of the range squares have lost digits: there, those of larger numbers are taken.
+    lifted = jnp.sum(jnp.square(vectors * _LIFT), axis=-1)
+    low, positive = squares < _LOW, squares > jnp.finfo(squares.dtype).tiny
+    safe = jnp.where(positive, jnp.where(low, lifted, squares), 1)
+    norm = jnp.where(low, jnp.sqrt(safe) / _LIFT, jnp.sqrt(safe))
+    inverse = jnp.where(low, lax.rsqrt(safe) * _LIFT, lax.rsqrt(safe))
+    return jnp.where(positive, norm, 0), jnp.where(positive, inverse, 0)
 
 
 @norms.defjvp
