@@ -14,6 +14,7 @@ from facejax.data.augment import augment
 from facejax.errors import UserError
 from facejax.training import head, optimizer, state, step
 from tests import toy
+from tests.devices import layout
 
 CLASSES, ROWS = 13, 8
 FACTS = {"architecture": {"name": "toy"}, "num_classes": CLASSES, "config": {}}
@@ -37,7 +38,7 @@ def pieces(devices, loss="softmax", *, random=False):
     body = step.make_body(
         network,
         objective,
-        head.whole(tx, num_classes=CLASSES),
+        head.whole(tx, classes=layout(CLASSES)),
         lambda key, images: augment(key, images, flip=0.5 if random else 0.0),
         key=jax.random.key(1),
     )

@@ -40,7 +40,7 @@ def run(name, chosen=None, *, step=0, key=None, seed=0, params=None, state=None)
             params["weights"] = jnp.asarray(weights)
     values, state, metrics = made.apply(
         params, carried if state is None else state, jnp.asarray(embeddings), jnp.asarray(labels),
-        key=jax.random.key(1) if key is None else key, step=step,
+        key=jax.random.key(1) if key is None else key, step=step, classes=losses.Classes(),
     )  # fmt: skip
     return values, state, metrics, params
 
@@ -197,7 +197,8 @@ def test_on_four_devices_it_is_the_same(name):
             return rows.losses.sum(), (rows.losses, state, {"correct": hits})
         values, state, metrics = made.apply(
             params, state, embeddings, labels,
-            key=key, step=jnp.int32(7), axis_name=axis_name, num_classes=11,
+            key=key, step=jnp.int32(7),
+            classes=losses.Classes(axis_name=axis_name, num_classes=11),
         )  # fmt: skip
         return values.sum(), (values, state, metrics)
 
@@ -281,7 +282,13 @@ def test_a_learned_scale_is_a_parameter_with_a_gradient():
 
     def mean(scale):
         return made.apply(
-            {"weights": weights, "scale": scale}, {}, embeddings, labels, key=None, step=0
+            {"weights": weights, "scale": scale},
+            {},
+            embeddings,
+            labels,
+            key=None,
+            step=0,
+            classes=losses.Classes(),
         )[0].sum()
 
     up, down = (reference.normface(*batch(), scale=s).sum() for s in (10.001, 9.999))
@@ -300,7 +307,9 @@ def test_elastic_margins_differ_from_step_to_step():
 def test_bfloat16_products_give_float32_losses():
     embeddings, weights, labels = (jnp.asarray(a) for a in batch())
     low = objectives.objective("arcface", dtype=jnp.bfloat16)
-    got, _, _ = low.apply({"weights": weights}, {}, embeddings, labels, key=None, step=0)
+    got, _, _ = low.apply(
+        {"weights": weights}, {}, embeddings, labels, key=None, step=0, classes=losses.Classes()
+    )
     assert got.dtype == jnp.float32
     rounded = [a.astype(jnp.bfloat16) for a in (embeddings, weights)]
     np.testing.assert_array_equal(got, losses.arcface(*rounded, labels))

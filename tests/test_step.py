@@ -12,8 +12,10 @@ import pytest
 from facejax import compilation, objectives, recognition
 from facejax.data.augment import normalize
 from facejax.errors import UserError
+from facejax.losses import Classes
 from facejax.training import head, optimizer, state, step
 from tests import toy
+from tests.devices import layout
 
 CLASSES, ROWS = 13, 16
 WAYS = ("pmap", "shard_map")
@@ -43,6 +45,7 @@ def run(
     augmentation=plain,
     accumulate=1,
     clip_norm=0.0,
+    classes=None,
     count=3,
     traces=None,
 ):
@@ -54,7 +57,7 @@ def run(
     body = step.make_body(
         network,
         objective,
-        head.whole(tx, num_classes=CLASSES),
+        head.whole(tx, classes=classes or layout(CLASSES)),
         augmentation,
         key=jax.random.key(1),
         accumulate=accumulate,
@@ -132,7 +135,13 @@ def test_the_step_is_the_gradient_of_the_mean_loss(parallel):
         variables = {"params": params["backbone"], "batch_stats": first.batch_stats}
         embeddings, _ = network.apply(variables, normalize(batch["image"]), train=True)
         losses, _, _ = objective.apply(
-            params["head"], {}, embeddings, jnp.asarray(batch["label"]), key=None, step=0
+            params["head"],
+            {},
+            embeddings,
+            jnp.asarray(batch["label"]),
+            key=None,
+            step=0,
+            classes=Classes(),
         )
         return losses.sum() / float((batch["label"] >= 0).sum())
 
@@ -242,3 +251,8 @@ def test_schedules():
 def test_an_unknown_way_is_refused():
     with pytest.raises(UserError, match="pmap or shard_map"):
         run("pjit", 1)
+
+
+def test_class_weights_on_another_axis_are_refused():
+    with pytest.raises(ValueError, match=r"split over the axis None.*axis_name='devices'"):
+        run("pmap", 2, classes=Classes(num_classes=CLASSES))

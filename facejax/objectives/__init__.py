@@ -1,14 +1,14 @@
 """Objectives: a loss with all that a trainer must keep for it, as an init/apply pair.
 
     init(key, num_classes, dim) -> (params, state)
-    apply(params, state, embeddings, labels, *, key, step, axis_name, num_classes)
+    apply(params, state, embeddings, labels, *, key, step, classes)
         -> (losses [B], state, metrics)
 
 `params` is trained, `state` is carried. In both, every array with a rank has one row a class on its
 first axis and may be split over devices there; scalars are shared. `metrics` are sums over the rows
-given. With an `axis_name`, params are this device's slice and the rows its part of the batch (the
-rules of `facejax.losses.Classes`); `num_classes` leaves the slices' padding rows out. The mean of
-the losses over the real rows is what is to be minimised.
+given. `classes` is a `facejax.losses.Classes`, whose rules hold: with an `axis_name`, params are
+this device's slice and the rows its part of the batch; `num_classes` leaves the slices' padding
+rows out. The mean of the losses over the real rows is what is to be minimised.
 """
 
 import functools
@@ -112,11 +112,7 @@ def hyperparameters(name: str) -> dict[str, Any]:
 
 
 def objective(
-    name: str,
-    chosen: Mapping[str, Any] | None = None,
-    *,
-    dtype: Any = jnp.float32,
-    block_size: int | str | None = None,
+    name: str, chosen: Mapping[str, Any] | None = None, *, dtype: Any = jnp.float32
 ) -> Objective:
     """The objective of a loss.
 
@@ -124,7 +120,6 @@ def objective(
       name: one of `LOSSES`.
       chosen: hyperparameters to be other than the defaults.
       dtype: the type of the products' inputs; similarities, margin and softmax are float32.
-      block_size: of class weights, as `losses.Classes` has it.
 
     Raises:
       UserError: on a loss, hyperparameter or choice that does not exist.
@@ -137,8 +132,6 @@ def objective(
     make = _COMPOSED.get(name) or functools.partial(
         pairs if name in _PAIRS else proxies if name in _PROXIES else classification, name
     )
-    if has_class_weights(name):
-        make = functools.partial(make, block_size=block_size)
     try:
         made = make(values, dtype=dtype)
         jax.eval_shape(functools.partial(_try, made), jax.random.key(0))  # a bad choice shows here
@@ -150,4 +143,4 @@ def objective(
 def _try(made: Objective, key: jax.Array) -> Any:
     params, state = made.init(key, 4, 2)
     rows = jnp.zeros((4, 2)), jnp.arange(4, dtype=jnp.int32)
-    return made.apply(params, state, *rows, key=key, step=0)
+    return made.apply(params, state, *rows, key=key, step=0, classes=losses.Classes())

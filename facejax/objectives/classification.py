@@ -8,13 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from facejax import losses
-from facejax.losses import Classes, Margin, margins
+from facejax.losses import Margin, margins
 from facejax.objectives.common import Objective, all_rows, initial_weights, is_self
 
 
-def classification(
-    name: str, chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None
-) -> Objective:
+def classification(name: str, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     """The objective of a class-weight loss."""
     fixed, ramps = _split(chosen)
     learned = bool(fixed.pop("learn_scale", False))
@@ -48,7 +46,7 @@ def classification(
             params["scale"] = jnp.float32(fixed["scale"])
         return params, state
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
+    def apply(params, state, embeddings, labels, *, key, step, classes):
         ramped = _ramped(fixed, ramps, step, neutral_margin=float(name == "sphereface_r"))
         values = {**fixed, **ramped}
         if learned:
@@ -69,7 +67,7 @@ def classification(
             rule(**values),
             bias=params["bias"] if name == "softmax" else None,
             context=context,
-            classes=Classes(block_size, axis_name, num_classes),
+            classes=classes,
             dtype=dtype,
         )
         if state:
@@ -80,10 +78,10 @@ def classification(
     return Objective(init, apply)
 
 
-def deepid2(chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None) -> Objective:
+def deepid2(chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     """Softmax + weight x the mean contrastive loss of a row with the other rows of the batch."""
     chosen, ramps = _split(chosen)
-    identification = classification("softmax", {}, dtype=dtype, block_size=block_size)
+    identification = classification("softmax", {}, dtype=dtype)
     weight, distance = chosen["weight"], chosen["distance"]
     if distance not in ("l2", "l1", "cosine"):
         raise ValueError(f"distance must be one of l2, l1, cosine, got {distance!r}")
@@ -94,12 +92,12 @@ def deepid2(chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | No
             params |= {"pair_weight": jnp.float32(1), "pair_bias": jnp.float32(0)}
         return params, state
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
+    def apply(params, state, embeddings, labels, *, key, step, classes):
         values, state, metrics = identification.apply(
-            params, state, embeddings, labels,
-            key=key, step=step, axis_name=axis_name, num_classes=num_classes,
-        )  # fmt: skip
+            params, state, embeddings, labels, key=key, step=step, classes=classes
+        )
         margin = {**chosen, **_ramped(chosen, ramps, step)}["margin"]
+        axis_name = classes.axis_name
         everyone, every_label = all_rows(embeddings, axis_name), all_rows(labels, axis_name)
         itself = is_self(len(labels), len(every_label), axis_name)
 
@@ -125,22 +123,20 @@ def deepid2(chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | No
     return Objective(init, apply)
 
 
-def center_loss(
-    chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None
-) -> Objective:
+def center_loss(chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     """Softmax + weight x half the squared distance to the class's centre, which is state."""
-    identification = classification("softmax", {}, dtype=dtype, block_size=block_size)
+    identification = classification("softmax", {}, dtype=dtype)
 
     def init(key, num_classes, dim):
         params, _ = identification.init(key, num_classes, dim)
         return params, {"centers": jnp.zeros((num_classes, dim))}
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
+    def apply(params, state, embeddings, labels, *, key, step, classes):
         values, _, metrics = identification.apply(
-            params, {}, embeddings, labels,
-            key=key, step=step, axis_name=axis_name, num_classes=num_classes,
-        )  # fmt: skip
+            params, {}, embeddings, labels, key=key, step=step, classes=classes
+        )
         centers = state["centers"]
+        axis_name = classes.axis_name
         everyone, every_label = all_rows(embeddings, axis_name), all_rows(labels, axis_name)
         first = 0 if axis_name is None else lax.axis_index(axis_name) * len(centers)
         here = (every_label >= first) & (every_label < first + len(centers))

@@ -16,8 +16,8 @@ class Objective(NamedTuple):
 
     Attributes:
       init: (key, num_classes, dim) -> (params, state).
-      apply: (params, state, embeddings [B, D], labels [B], *, key, step, axis_name=None,
-        num_classes=None) -> (losses [B], state, metrics).
+      apply: (params, state, embeddings [B, D], labels [B], *, key, step, classes) ->
+        (losses [B], state, metrics); `classes` is a `facejax.losses.Classes`.
     """
 
     init: Callable[[jax.Array, int, int], tuple[Any, Any]]

@@ -19,8 +19,9 @@ from facejax.objectives.common import (
 def facenet(chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     """The mean over the triplets mined in the batch."""
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
-        del params, key, step, num_classes
+    def apply(params, state, embeddings, labels, *, key, step, classes):
+        del params, key, step
+        axis_name = classes.axis_name
         everyone, every_label = all_rows(embeddings, axis_name), all_rows(labels, axis_name)
         sums, counts = losses.batch_triplet(everyone.astype(dtype), every_label, **chosen)
         # The caller divides by the real rows; what counts here is the triplets.
@@ -41,8 +42,9 @@ def pairs(name: str, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     regularizer = chosen.pop("regularizer", 0.0)
     function = getattr(losses, name)
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
-        del params, key, step, num_classes
+    def apply(params, state, embeddings, labels, *, key, step, classes):
+        del params, key, step
+        axis_name = classes.axis_name
         everyone, every_label = all_rows(embeddings, axis_name), all_rows(labels, axis_name)
         values = function(everyone.astype(dtype), every_label, **chosen)
         if name == "n_pairs":  # the mean is over the pairs, the raw lengths are held down
@@ -65,11 +67,12 @@ def proxies(name: str, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     def init(key, num_classes, dim):
         return {"weights": initial_weights(key, num_classes, dim)}, {}
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
+    def apply(params, state, embeddings, labels, *, key, step, classes):
         del key, step
+        axis_name = classes.axis_name
         # Both losses look at the batch and the proxies as a whole.
         everyone, every_label = all_rows(embeddings, axis_name), all_rows(labels, axis_name)
-        every_proxy = all_rows(params["weights"], axis_name)[:num_classes]
+        every_proxy = all_rows(params["weights"], axis_name)[: classes.num_classes]
         values = function(everyone.astype(dtype), every_proxy.astype(dtype), every_label, **chosen)
         values = own_rows(values, len(labels), axis_name)
         return values, state, nearest_is_same(embeddings, labels, axis_name)

@@ -131,19 +131,24 @@ def objective(config: Config) -> objectives.Objective:
       UserError: on what the loss does not take, or a loss on pairs without batches that have any.
     """
     chosen = {name: value for name, value in vars(config.loss).items() if value is not None}
-    size = config.head.block_size
     dtype = config.head.dtype or config.model.dtype
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UserError(f"config.head.dtype is {dtype!r}; choose float32 or bfloat16")
-    with named("head"):
-        block_size = Classes({0: "auto", -1: None}.get(size, size)).block_size
-    made = objectives.objective(chosen.pop("name"), chosen, dtype=dtype, block_size=block_size)
+    classes(config)  # a bad block size shows here, before the data are read
+    made = objectives.objective(chosen.pop("name"), chosen, dtype=dtype)
     if objectives.needs_pairs(config.loss.name) and config.data.per_identity < 2:
         raise UserError(
             f"the loss {config.loss.name} learns from several images of an identity in a batch; "
             "set --config.data.per_identity=4, say"
         )
     return made
+
+
+def classes(config: Config, num_classes: int | None = None) -> Classes:
+    """How the class weights are laid out over the devices of a step."""
+    size = config.head.block_size
+    with named("head"):
+        return Classes({0: "auto", -1: None}.get(size, size), step.AXIS, num_classes)
 
 
 def head(
@@ -168,7 +173,7 @@ def head(
     sampled = chosen.sample_rate != 1
     special = "sample_rate" if sampled else "fused" if chosen.fused else "lazy_decay"
     if not (sampled or chosen.fused or chosen.lazy_decay):
-        return ways.whole(tx, num_classes=num_classes), tx
+        return ways.whole(tx, classes=classes(config, num_classes)), tx
     optimizer = config.optimizer
     refusals = {
         "is for losses with class weights, and not center_loss": sampled
@@ -189,7 +194,7 @@ def head(
             raise UserError(f"config.head.{special} {refusal}")
     sgd = ways.SGD(rate, optimizer.momentum, optimizer.weight_decay)
     if chosen.fused:
-        return ways.fused(tx, sgd, num_classes=num_classes), tx
+        return ways.fused(tx, sgd, classes=classes(config, num_classes)), tx
     if chosen.lazy_decay:
         tx = ways.remembering(tx)
     with named("head"):
@@ -199,8 +204,7 @@ def head(
         tx,
         sgd,
         rate=chosen.sample_rate,
-        num_classes=num_classes,
-        axis_name=step.AXIS,
+        classes=classes(config, num_classes),
         lazy_decay=chosen.lazy_decay,
     )
     return update, tx

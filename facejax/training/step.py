@@ -62,7 +62,8 @@ def make_body(
     Args:
       network: with BatchNorm synchronised over `AXIS`.
       objective: the loss and what it trains and carries.
-      head: how the class weights are trained, with the optimizer of everything.
+      head: how the class weights are trained, with the optimizer of everything; its classes are
+        split over `AXIS`.
       augmentation: (key, uint8 images) -> float32 images in [-1, 1].
       key: the run's base key. Step and device are folded in, so no key is carried.
       sharded: whether the head's per-class arrays are split over the devices. If they are not,
@@ -71,7 +72,7 @@ def make_body(
       clip_norm: the largest norm of the whole gradient, over all devices; 0 leaves it.
     """
 
-    def micro_loss(params, carried, batch, key, step, total_rows, num_classes):
+    def micro_loss(params, carried, batch, key, step, total_rows, classes):
         batch_stats, objective_state = carried
         augmentation_key, dropout_key, loss_key = jax.random.split(key, 3)
         embeddings, batch_stats = network.apply(
@@ -87,8 +88,7 @@ def make_body(
             batch["label"],
             key=loss_key,
             step=step,
-            axis_name=AXIS,
-            num_classes=num_classes,
+            classes=classes,
         )
         loss = jnp.sum(losses)
         # This device's part of the mean over all rows: the parts' gradients add up over devices.
@@ -101,7 +101,12 @@ def make_body(
         step_key = jax.random.fold_in(key_now, lax.axis_index(AXIS))
         rows = lax.psum(jnp.sum(batch["label"] >= 0, dtype=jnp.float32), AXIS)
         total_rows = jnp.maximum(rows, 1)
-        seen, labels, num_classes, index = head.view(key_now, state, batch["label"])
+        seen, labels, classes, index = head.view(key_now, state, batch["label"])
+        if classes.axis_name != AXIS:
+            raise ValueError(
+                f"the head's classes are split over the axis {classes.axis_name!r}: "
+                f"give it Classes(axis_name={AXIS!r})"
+            )
         batch = {**batch, "label": labels}
         if not sharded:
             seen = jax.tree.map(lambda leaf: _own_slice(leaf) if leaf.ndim else leaf, seen)
@@ -109,7 +114,7 @@ def make_body(
         carried = (state.batch_stats, state.objective_state)
 
         def micro_step(carried, batch, key):
-            return differentiate(params, carried, batch, key, state.step, total_rows, num_classes)
+            return differentiate(params, carried, batch, key, state.step, total_rows, classes)
 
         if accumulate == 1:
             gradients, (carried, sums) = micro_step(carried, batch, step_key)
