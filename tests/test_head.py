@@ -158,7 +158,13 @@ def test_a_sample_alone_is_touched(loss, parallel):
         variables = {"params": params["backbone"], "batch_stats": before.batch_stats}
         embeddings, _ = toy.network().apply(variables, normalize(batch["image"]), train=True)
         losses, _, _ = objective.apply(
-            params["head"], {}, embeddings, jnp.asarray(labels), key=None, step=0, classes=Classes()
+            params["head"],
+            {},
+            embeddings,
+            jnp.asarray(labels),
+            keys=None,
+            step=0,
+            classes=Classes(),
         )
         return losses.sum() / (ROWS - 1)
 

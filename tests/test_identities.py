@@ -163,7 +163,7 @@ def test_a_new_identitys_sub_centres_do_not_tie():
 
     def loss(params):
         return jnp.sum(
-            objective.apply(params, {}, embeddings, labels, key=None, step=0, classes=Classes())[0]
+            objective.apply(params, {}, embeddings, labels, keys=None, step=0, classes=Classes())[0]
         )
 
     objective = objectives.objective("subcenter_arcface")
@@ -268,7 +268,7 @@ def test_a_relabelled_batch_has_the_losses_of_the_classes_that_are_left():
         {},
         embeddings,
         jnp.asarray(new_labels[labels]),
-        key=None,
+        keys=None,
         step=0,
         classes=Classes(),
     )

@@ -139,7 +139,7 @@ def test_the_step_is_the_gradient_of_the_mean_loss(parallel):
             {},
             embeddings,
             jnp.asarray(batch["label"]),
-            key=None,
+            keys=None,
             step=0,
             classes=Classes(),
         )

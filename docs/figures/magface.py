@@ -56,15 +56,14 @@ def norms_of_unseen(
     @compilation.jit
     def step(carry, key, number, images, labels):
         params, batch_stats, state, moments = carry
-        key_a, key_l = jax.random.split(jax.random.fold_in(key, number))
-        pictures = data.augment(key_a, images)
+        pictures = data.augment(jax.random.fold_in(key, number), images)
 
         def loss(params):
             variables = {"params": params["network"], "batch_stats": batch_stats}
             embeddings, new_stats = network.apply(variables, pictures, train=True)
             losses, new_state, metrics = objective.apply(
                 params["head"], state, embeddings, labels,
-                key=key_l, step=number, classes=Classes(),
+                keys=None, step=number, classes=Classes(),
             )  # fmt: skip
             return losses.mean(), (new_stats, new_state, metrics["correct"])
 

@@ -86,7 +86,7 @@ def make_body(
             objective_state,
             embeddings,
             batch["label"],
-            key=loss_key,
+            keys=jax.random.split(loss_key, len(embeddings)),
             step=step,
             classes=classes,
         )
