@@ -39,7 +39,7 @@ def pieces(devices, loss="softmax", *, random=False):
         network,
         objective,
         head.whole(tx, classes=layout(CLASSES)),
-        lambda key, images: augment(key, images, flip=0.5 if random else 0.0),
+        lambda keys, images: augment(keys, images, flip=0.5 if random else 0.0),
         key=jax.random.key(1),
     )
     chosen = jax.devices()[:devices]

@@ -70,7 +70,7 @@ def run(
         network,
         objective,
         way_of,
-        lambda key, images: normalize(images),
+        lambda keys, images: normalize(images),
         key=jax.random.key(1),
         sharded=sharded,
     )
@@ -210,7 +210,11 @@ def test_thirty_steps_on_eight_devices_are_those_on_one(parallel):
         )
         first = toy.fresh(network, objective, tx, CLASSES, slices=devices)
         body = step.make_body(
-            network, objective, way_of, lambda key, images: normalize(images), key=jax.random.key(1)
+            network,
+            objective,
+            way_of,
+            lambda keys, images: normalize(images),
+            key=jax.random.key(1),
         )
         inputs = list(batches(30))
         stepper = step.build_step(
@@ -238,7 +242,11 @@ def test_fused_needs_no_second_array_of_the_classes():
         "whole": head.whole(tx, classes=classes),
     }.items():
         body = step.make_body(
-            network, objective, way_of, lambda key, images: normalize(images), key=jax.random.key(1)
+            network,
+            objective,
+            way_of,
+            lambda keys, images: normalize(images),
+            key=jax.random.key(1),
         )
         stepper = step.build_step(body, shapes, batch, parallel="shard_map", devices=devices)
         temporaries[name] = stepper.run.memory_analysis().temp_size_in_bytes

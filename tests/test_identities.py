@@ -52,7 +52,7 @@ def pieces(loss, name, classes=CLASSES, devices=DEVICES):
         network,
         objective,
         whole(tx, classes=layout(classes)),
-        lambda key, images: normalize(images),
+        lambda keys, images: normalize(images),
         key=jax.random.key(1),
     )
     chosen = jax.devices()[:devices]

@@ -10,12 +10,13 @@ import optax
 import pytest
 
 from facejax import compilation, objectives, recognition
-from facejax.data.augment import normalize
+from facejax.data.augment import augment, normalize
 from facejax.errors import UserError
 from facejax.losses import Classes
 from facejax.training import head, optimizer, state, step
 from tests import toy
 from tests.devices import layout
+from tests.test_augment import EVERYTHING
 
 CLASSES, ROWS = 13, 16
 WAYS = ("pmap", "shard_map")
@@ -30,8 +31,8 @@ def batches(count=3, rows=ROWS, identities=CLASSES):
         yield {"image": images, "label": labels}
 
 
-def plain(key, images):
-    del key
+def plain(keys, images):
+    del keys
     return normalize(images)
 
 
@@ -160,7 +161,7 @@ def test_the_step_is_the_gradient_of_the_mean_loss(parallel):
 def test_accumulation_divides_by_all_rows(parallel):
     """Micro-batches of unequal numbers of real rows give the gradient of the whole batch."""
 
-    def network(variables, images, *, train, key=None):
+    def network(variables, images, *, train, keys=None):
         embeddings, _ = toy.network().apply(variables, images, train=False)  # no batch statistics
         return embeddings, variables["batch_stats"]
 
@@ -221,18 +222,73 @@ def test_the_step_is_compiled_with_the_options(parallel, monkeypatch):
         embedder(variables, images)
 
 
-def test_augmentation_and_dropout_differ_by_step_and_device():
+def test_augmentation_differs_by_step_and_row():
     """The key an image's augmentation sees is never the same twice."""
     seen = []
 
-    def spy(key, images):
-        draw = jax.random.uniform(key)
-        jax.debug.callback(lambda value: seen.append(float(value)), draw)
+    def spy(keys, images):
+        draws = jax.vmap(jax.random.uniform)(keys)
+        jax.debug.callback(lambda values: seen.extend(values.tolist()), draws)
         return normalize(images)
 
     run("pmap", 4, augmentation=spy)
     jax.effects_barrier()
-    assert len(seen) == len(set(seen)) == 4 * 3
+    assert len(seen) == len(set(seen)) == ROWS * 3
+
+
+@functools.cache
+def random_run(parallel, devices, accumulate=1):
+    """A run with all that can be drawn; (state, metrics, the views of all images, by image)."""
+    seen = {}
+
+    def record(images, views):
+        seen.update(
+            {np.asarray(i).tobytes(): np.array(v) for i, v in zip(images, views, strict=True)}
+        )
+
+    def spy(keys, images):
+        views = augment(keys, images, **EVERYTHING)
+        jax.debug.callback(record, images, views)
+        return views
+
+    network = toy.network(step.AXIS, dropout=0.3)
+    finished, metrics, _ = run(
+        parallel,
+        devices,
+        loss="elasticface",
+        network=network,
+        augmentation=spy,
+        accumulate=accumulate,
+    )
+    jax.effects_barrier()
+    return trimmed(finished), metrics, np.stack([seen[image] for image in sorted(seen)])
+
+
+@pytest.mark.parametrize(
+    ("parallel", "devices"),
+    [
+        ("pmap", 4),
+        ("shard_map", 8),
+        pytest.param("pmap", 8, marks=pytest.mark.slow),
+        pytest.param("shard_map", 1, marks=pytest.mark.slow),
+        pytest.param("shard_map", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_drawn_is_the_same_on_any_devices(parallel, devices):
+    """Augmented pixels, dropout and elastic margins go by the row in the whole batch."""
+    one, metrics_of_one, views_of_one = random_run("pmap", 1)
+    many, metrics, views = random_run(parallel, devices)
+    assert len(views) == 3 * ROWS
+    np.testing.assert_allclose(views, views_of_one, atol=1e-6)
+    for a, b in zip(metrics, metrics_of_one, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+    assert_close(many, one)
+
+
+def test_what_is_drawn_is_the_same_in_micro_batches():
+    _, _, views_of_one = random_run("pmap", 1)
+    _, _, views = random_run("shard_map", 2, accumulate=4)
+    np.testing.assert_allclose(views, views_of_one, atol=1e-6)
 
 
 def test_schedules():

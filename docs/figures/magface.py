@@ -56,7 +56,7 @@ def norms_of_unseen(
     @compilation.jit
     def step(carry, key, number, images, labels):
         params, batch_stats, state, moments = carry
-        pictures = data.augment(jax.random.fold_in(key, number), images)
+        pictures = data.augment(jax.random.split(jax.random.fold_in(key, number), BATCH), images)
 
         def loss(params):
             variables = {"params": params["network"], "batch_stats": batch_stats}

@@ -123,6 +123,31 @@ def _batch_norm_backward(epsilon, axis_name, saved, gradients):
 _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
+def dropout(x: jax.Array, keys: jax.Array | None, *, rate: float) -> jax.Array:
+    """Zeros a share of the elements and scales up the others, so that the mean stays.
+
+    A row's mask is a function of its own key, whatever batch it lies in and on whichever device.
+
+    Args:
+      x: [B, ...].
+      keys: PRNG keys [B], one per row. A network that drops in several places folds the number of
+        the place into them. None will do where the rate is 0.
+      rate: the probability that an element is dropped, in [0, 1).
+
+    Raises:
+      ValueError: another rate, or one above 0 without a key for each row.
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"the dropout rate must be in [0, 1), and is {rate}")
+    if not rate:
+        return x
+    if keys is None or keys.shape[:1] != x.shape[:1]:
+        given = "none" if keys is None else f"keys of shape {keys.shape}"
+        raise ValueError(f"dropout takes keys, one per row, for {len(x)} rows; got {given}")
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1.0 - rate), 0)
+
+
 class Conv(nn.Module):
     """A convolution without bias, padded as PyTorch pads: (size - 1) / 2 on every side.
 

@@ -222,7 +222,7 @@ def schedule(config: Config) -> dict[str, Any]:
 
 
 def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(key, uint8 images) -> float32 images in [-1, 1]."""
+    """(keys [B], uint8 images [B, H, W, 3]) -> float32 images in [-1, 1]."""
     chosen = config.augment
     augment = functools.partial(
         data.augment,
@@ -236,7 +236,7 @@ def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
     )
     example = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, 3), "uint8")
     with named("augment"):
-        jax.eval_shape(augment, jax.random.key(0), example)
+        jax.eval_shape(augment, jax.random.split(jax.random.key(0), 1), example)
     return augment
 
 

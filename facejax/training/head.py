@@ -72,6 +72,9 @@ def sampled(
 ) -> HeadUpdate:
     """Partial FC: a sample of the class weights with the batch's own, updated alone.
 
+    Each slice of the classes draws its own sample, so another number of devices draws another one:
+    the runs then share the order of the data only.
+
     Args:
       tx: `optimizer.optimizer` of SGD, for all that has not one row a class.
       sgd: its numbers.

@@ -64,29 +64,30 @@ def make_body(
       objective: the loss and what it trains and carries.
       head: how the class weights are trained, with the optimizer of everything; its classes are
         split over `AXIS`.
-      augmentation: (key, uint8 images) -> float32 images in [-1, 1].
-      key: the run's base key. Step and device are folded in, so no key is carried.
+      augmentation: (keys [rows], uint8 images [rows, H, W, 3]) -> float32 images in [-1, 1].
+      key: the run's base key. What is drawn for a row is a function of the step and of the row's
+        number in the whole batch, so no key is carried and the devices do not matter.
       sharded: whether the head's per-class arrays are split over the devices. If they are not,
         each device still computes with its slice of them, and gathers the gradient.
       accumulate: micro-batches a step; the gradient is that of the mean over all their rows.
       clip_norm: the largest norm of the whole gradient, over all devices; 0 leaves it.
     """
 
-    def micro_loss(params, carried, batch, key, step, total_rows, classes):
+    def micro_loss(params, carried, batch, keys, step, total_rows, classes):
         batch_stats, objective_state = carried
-        augmentation_key, dropout_key, loss_key = jax.random.split(key, 3)
+        augmentation_keys, dropout_keys, loss_keys = keys
         embeddings, batch_stats = network.apply(
             {"params": params["backbone"], "batch_stats": batch_stats},
-            augmentation(augmentation_key, batch["image"]),
+            augmentation(augmentation_keys, batch["image"]),
             train=True,
-            key=dropout_key,
+            keys=dropout_keys,
         )
         losses, objective_state, sums = objective.apply(
             params["head"],
             objective_state,
             embeddings,
             batch["label"],
-            keys=jax.random.split(loss_key, len(embeddings)),
+            keys=loss_keys,
             step=step,
             classes=classes,
         )
@@ -97,11 +98,11 @@ def make_body(
     differentiate = jax.grad(micro_loss, has_aux=True)
 
     def body(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key_now = jax.random.fold_in(key, state.step)
-        step_key = jax.random.fold_in(key_now, lax.axis_index(AXIS))
+        head_key, *uses = jax.random.split(jax.random.fold_in(key, state.step), 4)
+        keys = tuple(_row_keys(use, len(batch["label"])) for use in uses)
         rows = lax.psum(jnp.sum(batch["label"] >= 0, dtype=jnp.float32), AXIS)
         total_rows = jnp.maximum(rows, 1)
-        seen, labels, classes, index = head.view(key_now, state, batch["label"])
+        seen, labels, classes, index = head.view(head_key, state, batch["label"])
         if classes.axis_name != AXIS:
             raise ValueError(
                 f"the head's classes are split over the axis {classes.axis_name!r}: "
@@ -113,11 +114,11 @@ def make_body(
         params = {**state.params, "head": seen}
         carried = (state.batch_stats, state.objective_state)
 
-        def micro_step(carried, batch, key):
-            return differentiate(params, carried, batch, key, state.step, total_rows, classes)
+        def micro_step(carried, batch, keys):
+            return differentiate(params, carried, batch, keys, state.step, total_rows, classes)
 
         if accumulate == 1:
-            gradients, (carried, sums) = micro_step(carried, batch, step_key)
+            gradients, (carried, sums) = micro_step(carried, batch, keys)
         else:
 
             def accumulated(carry, inputs):
@@ -125,11 +126,9 @@ def make_body(
                 gradients, (carried, sums) = micro_step(carried, *inputs)
                 return (carried, jax.tree.map(jnp.add, so_far, gradients)), sums
 
-            micro = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
+            micro = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), (batch, keys))
             zeros = jax.tree.map(jnp.zeros_like, params)
-            (carried, gradients), sums = lax.scan(
-                accumulated, (carried, zeros), (micro, jax.random.split(step_key, accumulate))
-            )
+            (carried, gradients), sums = lax.scan(accumulated, (carried, zeros), micro)
             sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
 
         split = per_class({"params": gradients})["params"]
@@ -154,6 +153,12 @@ def make_body(
         return state, {**lax.psum(sums, AXIS), "rows": rows, "gradient_norm": norm}
 
     return body
+
+
+def _row_keys(key: jax.Array, rows: int) -> jax.Array:
+    """A key for each of this device's rows, from their numbers in the batch of all devices."""
+    numbers = lax.axis_index(AXIS) * rows + jnp.arange(rows)
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
 
 
 def _own_slice(leaf: jax.Array) -> jax.Array:
