@@ -125,6 +125,20 @@ def test_the_network_alone(tmp_path):
     assert facts == FACTS
 
 
+def test_a_network_without_batch_statistics(tmp_path):
+    parts = toy.layer_norm_network(), objectives.objective("softmax"), optax.adam(0.1), CLASSES
+    fresh = toy.fresh(*parts, slices=4)
+    manager = saved(tmp_path / "c", fresh)
+    params, batch_stats, _ = checkpoints.restore_network(manager, 0)
+    chex.assert_trees_all_equal(params, fresh.params["backbone"])
+    assert batch_stats == {}
+    for devices in (1, 4):
+        shapes = target(toy.fresh(*parts, slices=devices), devices)
+        restored = restore(manager, 0, shapes, FACTS)
+        chex.assert_trees_all_equal(restored.params["backbone"], params)
+        assert restored.batch_stats == {}
+
+
 def test_another_network_loss_or_number_of_classes_is_refused(tmp_path):
     fresh, _ = pieces(1)
     manager = saved(tmp_path / "c", fresh)

@@ -255,6 +255,36 @@ def test_fused_needs_no_second_array_of_the_classes():
     assert temporaries["whole"] > one
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_layer_of_the_backbone_may_be_called_head(name):
+    """Only the objective's arrays are split, in the params and in all that mirrors them."""
+    tx = head.remembering(optimizer.optimizer(name, RATE))
+    objective = objectives.objective("center_loss")
+    make = functools.partial(toy.fresh, toy.layer_norm_network(), objective, tx, CLASSES)
+    first = jax.eval_shape(make)
+    rows = [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, own in jax.tree_util.tree_leaves_with_path(state.per_class(first))
+        if own
+    ]
+    weights = [path for path in rows if path.endswith("head/weights")]
+    assert "params/head/weights" in weights
+    assert len(weights) == {"sgd": 2, "adamw": 3}[name]
+    assert len(rows) == 2 * len(weights) + 2  # as many biases; centres, when last sampled
+    assert not any("backbone" in path for path in rows)
+    kept = jax.tree_util.tree_leaves_with_path(first)
+    assert sum("['backbone']['head']" in jax.tree_util.keystr(path) for path, _ in kept) == (
+        2 * len(weights)
+    ), "kernel and bias"
+
+
+def test_statistics_of_a_layer_called_head_are_not_split():
+    first = toy.fresh(*parts("softmax")[:3], CLASSES).replace(
+        batch_stats={"head": {"mean": jnp.zeros(3)}}
+    )
+    assert not any(jax.tree.leaves(state.per_class(first).batch_stats))
+
+
 def test_a_state_is_split_by_name():
     network, objective, tx, _ = parts("softmax")
     first = toy.fresh(network, objective, head.remembering(tx), CLASSES)

@@ -291,6 +291,21 @@ def test_what_is_drawn_is_the_same_in_micro_batches():
     np.testing.assert_allclose(views, views_of_one, atol=1e-6)
 
 
+def test_a_network_without_batch_statistics():
+    """Trained on four devices as on one, where its layer `head` is whole on each; and embedding."""
+    network = toy.layer_norm_network()
+    one, _, _ = run("pmap", 1, network=network)
+    many, _, current = run("shard_map", 4, network=network)
+    assert_close(trimmed(many), trimmed(one))
+    assert many.batch_stats == {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path((current.params, current.opt_state)):
+        split = "['head']['weights']" in jax.tree_util.keystr(path)
+        assert leaf.sharding.is_fully_replicated != split, path
+    embedder, images = recognition.make_embedder(network.apply), next(batches())["image"]
+    variables = {"params": many.params["backbone"], "batch_stats": many.batch_stats}
+    assert embedder(jax.device_get(variables), images).shape == (ROWS, toy.DIM)
+
+
 def test_schedules():
     for schedule, middle in (("polynomial", 0.25), ("cosine", 0.5), ("constant", 1.0)):
         rate = optimizer.learning_rate(peak=1.0, steps=110, warmup=10 / 110, schedule=schedule)

@@ -11,7 +11,7 @@ from facejax.errors import UserError
 from facejax.models.iresnet import STAGES, IResNet
 from facejax.models.mobilefacenet import MobileFaceNet
 
-__all__ = ["NETWORKS", "Network", "network"]
+__all__ = ["NETWORKS", "Network", "from_module", "network"]
 
 NETWORKS: tuple[str, ...] = (*STAGES, "mobilefacenet")
 
@@ -73,6 +73,17 @@ def network(
     else:
         raise UserError(f"there is no network {name!r}; choose one of {', '.join(NETWORKS)}")
 
+    return from_module(module)
+
+
+def from_module(module: nn.Module) -> Network:
+    """The two functions of a Linen module.
+
+    Args:
+      module: its `__call__` takes (images, train, keys=None) and returns the embeddings; running
+        statistics, where it keeps any, are its collection `batch_stats`.
+    """
+
     def init(key: jax.Array, images: jax.Array) -> Any:
         return module.init(key, images, train=False)
 
@@ -80,7 +91,8 @@ def network(
         variables: Any, images: jax.Array, *, train: bool, keys: jax.Array | None = None
     ) -> tuple[jax.Array, Any]:
         if not train:
-            return module.apply(variables, images, train=False), variables.get("batch_stats", {})
+            embeddings: Any = module.apply(variables, images, train=False)
+            return embeddings, variables.get("batch_stats", {})
         embeddings, updates = module.apply(
             variables, images, train=True, keys=keys, mutable=["batch_stats"]
         )

@@ -21,7 +21,7 @@ from facejax.errors import UserError
 from facejax.models import Network
 from facejax.objectives import Objective
 from facejax.training.head import HeadUpdate
-from facejax.training.state import TrainState, per_class, split_leaves
+from facejax.training.state import TrainState, per_class_params, split_leaves
 
 AXIS = "devices"
 
@@ -131,7 +131,7 @@ def make_body(
             (carried, gradients), sums = lax.scan(accumulated, (carried, zeros), micro)
             sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
 
-        split = per_class({"params": gradients})["params"]
+        split = per_class_params(gradients)
         gradients = jax.tree.map(lambda g, own: g if own else lax.psum(g, AXIS), gradients, split)
         true, split = head.gradient(gradients), head.gradient(split)
         norm = _global_norm(true, split)
