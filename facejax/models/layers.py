@@ -63,7 +63,9 @@ def _spread(vector: jax.Array, x: jax.Array) -> jax.Array:
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _affine(x, scale, bias, mean, inverse):
+def _affine(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, mean: jax.Array, inverse: jax.Array
+) -> jax.Array:
     factor = scale * inverse
     return x * _spread(factor, x) + _spread(bias - mean * factor, x)
 
@@ -76,7 +78,14 @@ def _mean(values: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Arr
     return values if axis_name is None else lax.pmean(values, axis_name)
 
 
-def _batch_norm_plain(x, scale, bias, slope, epsilon, axis_name):
+def _batch_norm_plain(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    slope: jax.Array | None,
+    epsilon: float,
+    axis_name: str | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     # Mean and biased variance by one pass, as Flax computes them.
     axes = tuple(range(x.ndim - 1))
     mean, square = _mean((jnp.mean(x, axes), jnp.mean(lax.square(x), axes)), axis_name)
@@ -86,14 +95,25 @@ def _batch_norm_plain(x, scale, bias, slope, epsilon, axis_name):
 
 
 _batch_norm = jax.custom_vjp(_batch_norm_plain, nondiff_argnums=(4, 5))
+# x, scale, bias, slope, mean, 1 / deviation
+_Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
 
 
-def _batch_norm_forward(x, scale, bias, slope, epsilon, axis_name):
+def _batch_norm_forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    slope: jax.Array | None,
+    epsilon: float,
+    axis_name: str | None,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], _Saved]:
     z, mean, variance = _batch_norm_plain(x, scale, bias, slope, epsilon, axis_name)
     return (z, mean, variance), (x, scale, bias, slope, mean, lax.rsqrt(variance + epsilon))
 
 
-def _batch_norm_backward(epsilon, axis_name, saved, gradients):
+def _batch_norm_backward(
+    epsilon: float, axis_name: str | None, saved: _Saved, gradients: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     # The running statistics take no gradient, so only the output's is used.
     del epsilon
     x, scale, bias, slope, mean, inverse = saved
@@ -200,11 +220,15 @@ def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _convolve(x, kernel, 1, 0)
 
 
-def _pointwise_forward(x, kernel):
+def _pointwise_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _convolve(x, kernel, 1, 0), (x, kernel)
 
 
-def _pointwise_backward(saved, dy):
+def _pointwise_backward(
+    saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     rows = dy.reshape(-1, dy.shape[-1])
     dx = (rows @ kernel[0, 0].T).reshape(x.shape)
@@ -239,11 +263,15 @@ def _depthwise(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Ar
     return functools.reduce(jnp.add, (s * _spread(w, s) for s, w in zip(slices, flat, strict=True)))
 
 
-def _depthwise_forward(x, kernel, stride, pad):
+def _depthwise_forward(
+    x: jax.Array, kernel: jax.Array, stride: int, pad: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _depthwise(x, kernel, stride, pad), (x, kernel)
 
 
-def _depthwise_backward(stride, pad, saved, dy):
+def _depthwise_backward(
+    stride: int, pad: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size = kernel.shape[0]
     # dx: the strided gradient spread out again, under the kernel turned round.
@@ -257,11 +285,11 @@ def _depthwise_backward(stride, pad, saved, dy):
     height = dy.shape[1]
     group = max(n for n in range(1, 9) if height % n == 0)
 
-    def add(total, pair):
+    def add(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         image, gradient = pair
         gradient = gradient.astype(jnp.float32)
         padded = _pad(image[None], pad, pad).astype(jnp.float32)
-        slices = [s[0] for s in _shifted(padded, stride, size, dy.shape[1:3])]
+        slices = [s[0] for s in _shifted(padded, stride, size, (height, dy.shape[2]))]
         products = [sum(s[n::group] * gradient[n::group] for n in range(group)) for s in slices]
         return total + jnp.stack([jnp.sum(p, (0, 1)) for p in products]), None
 

@@ -44,10 +44,12 @@ def whole(tx: optax.GradientTransformation, *, classes: Classes) -> HeadUpdate:
       classes: the layout, split over the step's device axis.
     """
 
-    def view(key, state, labels):
+    def view(
+        key: jax.Array, state: TrainState, labels: jax.Array
+    ) -> tuple[Any, jax.Array, Classes, Any]:
         return state.params["head"], labels, classes, None
 
-    def update(gradients, index, state):
+    def update(gradients: Any, index: Any, state: TrainState) -> tuple[Any, optax.OptState]:
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         return optax.apply_updates(state.params, updates), opt_state
 
@@ -89,7 +91,9 @@ def sampled(
         lazy_decay=lazy_decay,
     )
 
-    def view(key, state, labels):
+    def view(
+        key: jax.Array, state: TrainState, labels: jax.Array
+    ) -> tuple[Any, jax.Array, Classes, Any]:
         split, rest = _split(state.params["head"])
         count = len(jax.tree.leaves(split)[0])
         index, labels = sample_indices(
@@ -105,7 +109,7 @@ def sampled(
         padded = classes.num_classes if len(index) == count else None
         return head, labels, dataclasses.replace(classes, num_classes=padded), index
 
-    def update(gradients, index, state):
+    def update(gradients: Any, index: Any, state: TrainState) -> tuple[Any, optax.OptState]:
         split, values = _split(state.params["head"])[0], _split(gradients["head"])[0]
         trace = tree_utils.tree_get(state.opt_state, "trace")["head"]
         trace = {name: trace[name] for name in split}
@@ -132,14 +136,16 @@ def fused(tx: optax.GradientTransformation, sgd: SGD, *, classes: Classes) -> He
       classes: the layout, split over the step's device axis, and streamed where memory counts.
     """
 
-    def view(key, state, labels):
+    def view(
+        key: jax.Array, state: TrainState, labels: jax.Array
+    ) -> tuple[Any, jax.Array, Classes, Any]:
         head = state.params["head"]
         trace = tree_utils.tree_get(state.opt_state, "trace")["head"]["weights"]
         numbers = sgd.learning_rate(state.step), sgd.momentum, sgd.weight_decay
         weights = FusedSGD(head["weights"], trace, *map(jnp.float32, numbers))
         return {**head, "weights": weights}, labels, classes, None
 
-    def update(gradients, index, state):
+    def update(gradients: Any, index: Any, state: TrainState) -> tuple[Any, optax.OptState]:
         done = gradients["head"]["weights"]
         return _others(tx, gradients, state, {"weights": done.weights}, {"weights": done.trace})
 
@@ -149,7 +155,7 @@ def fused(tx: optax.GradientTransformation, sgd: SGD, *, classes: Classes) -> He
 def remembering(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """The optimizer, with what lazy decay must know: when each class was last updated."""
 
-    def init(params):
+    def init(params: Any) -> _Memory:
         classes, _ = _split(params["head"])
         return _Memory({"head": jnp.zeros(len(jax.tree.leaves(classes)[0]), jnp.int32)})
 
@@ -182,7 +188,7 @@ def _others(
 ) -> tuple[Any, optax.OptState]:
     """(params, opt_state), given leaves of the head and their momentum; `tx` does the rest."""
 
-    def join(tree, done):
+    def join(tree: Any, done: Any) -> Any:
         return {**tree, "head": {**tree["head"], **done}}
 
     whole_trace = tree_utils.tree_get(state.opt_state, "trace")

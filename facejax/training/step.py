@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from facejax import compilation
 from facejax.errors import UserError
+from facejax.losses import Classes
 from facejax.models import Network
 from facejax.objectives import Objective
 from facejax.training.head import HeadUpdate
@@ -27,6 +28,8 @@ AXIS = "devices"
 
 Batch = dict[str, Any]  # image: uint8 [rows, H, W, 3], label: int32 [rows], -1 for padding
 Metrics = dict[str, jax.Array]  # sums over the batch, `rows` their count; `gradient_norm`
+Keys = tuple[jax.Array, ...]  # [rows] each: of the augmentation, the dropout and the loss
+Body = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 class Step(NamedTuple):
@@ -56,7 +59,7 @@ def make_body(
     sharded: bool = True,
     accumulate: int = 1,
     clip_norm: float = 0.0,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Body:
     """The step of one device, to be run under the axis `AXIS`.
 
     Args:
@@ -73,7 +76,15 @@ def make_body(
       clip_norm: the largest norm of the whole gradient, over all devices; 0 leaves it.
     """
 
-    def micro_loss(params, carried, batch, keys, step, total_rows, classes):
+    def micro_loss(
+        params: Any,
+        carried: Any,
+        batch: Batch,
+        keys: Keys,
+        step: jax.Array,
+        total_rows: jax.Array,
+        classes: Classes,
+    ) -> tuple[jax.Array, Any]:
         batch_stats, objective_state = carried
         augmentation_keys, dropout_keys, loss_keys = keys
         embeddings, batch_stats = network.apply(
@@ -114,14 +125,14 @@ def make_body(
         params = {**state.params, "head": seen}
         carried = (state.batch_stats, state.objective_state)
 
-        def micro_step(carried, batch, keys):
+        def micro_step(carried: Any, batch: Batch, keys: Keys) -> tuple[Any, Any]:
             return differentiate(params, carried, batch, keys, state.step, total_rows, classes)
 
         if accumulate == 1:
             gradients, (carried, sums) = micro_step(carried, batch, keys)
         else:
 
-            def accumulated(carry, inputs):
+            def accumulated(carry: Any, inputs: tuple[Batch, Keys]) -> tuple[Any, Metrics]:
                 carried, so_far = carry
                 gradients, (carried, sums) = micro_step(carried, *inputs)
                 return (carried, jax.tree.map(jnp.add, so_far, gradients)), sums
@@ -191,7 +202,7 @@ def _shardings(state: Any, devices: Sequence[jax.Device], sharded: bool) -> Any:
 
 
 def build_step(
-    body: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    body: Body,
     state: Any,
     batch: Any,
     *,
@@ -222,7 +233,9 @@ def build_step(
     return _mapped(body, state, batch, split, placed, devices)
 
 
-def _over_mesh(body, state, batch, placed, devices) -> Step:
+def _over_mesh(
+    body: Body, state: Any, batch: Any, placed: Any, devices: Sequence[jax.Device]
+) -> Step:
     rows = NamedSharding(_mesh(devices), PartitionSpec(AXIS))
     specs = jax.tree.map(lambda sharding: sharding.spec, placed)
     step = jax.jit(
@@ -250,7 +263,7 @@ def _over_mesh(body, state, batch, placed, devices) -> Step:
     )
 
 
-def _and_wait(run, state, batch):
+def _and_wait(run: Any, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     return jax.block_until_ready(run(state, batch))
 
 
@@ -261,17 +274,19 @@ def _put(leaf: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(leaf.shape, where, lambda index: np.asarray(leaf)[index])
 
 
-def _mapped(body, state, batch, split, placed, devices) -> Step:
+def _mapped(
+    body: Body, state: Any, batch: Any, split: Any, placed: Any, devices: Sequence[jax.Device]
+) -> Step:
     count = len(devices)
     axes = jax.tree.map(lambda own: 0 if own else None, split)
 
-    def fold(leaf):  # [C, ...] -> [devices, C / devices, ...]: data stays where it is
+    def fold(leaf: Any) -> Any:  # [C, ...] -> [devices, C / devices, ...]: data stays where it is
         return leaf.reshape(count, leaf.shape[0] // count, *leaf.shape[1:])
 
-    def unfold(leaf):
+    def unfold(leaf: Any) -> Any:
         return leaf.reshape(-1, *leaf.shape[2:])
 
-    def on_split(change):
+    def on_split(change: Callable[[Any], Any]) -> Callable[[TrainState], TrainState]:
         return lambda state: jax.tree.map(
             lambda leaf, own: change(leaf) if own else leaf, state, split
         )
