@@ -10,10 +10,10 @@ from jax import lax
 from facejax import losses
 from facejax.losses import Classes
 from facejax.objectives.common import (
+    Inputs,
     Loss,
     Objective,
     Result,
-    Seen,
     all_rows,
     initial_weights,
     is_self,
@@ -44,15 +44,15 @@ def classification(loss: Loss, chosen: Mapping[str, Any], *, dtype: Any) -> Obje
         step: jax.Array | int,
         classes: Classes,
     ) -> Result:
-        seen = Seen(params, state, keys, step, chosen)
+        inputs = Inputs(params, state, keys, step, chosen)
         ramped = _ramped(fixed, ramps, step, neutral_margin=loss.neutral_margin)
         rows = losses.margin_rows(
             embeddings,
             params["weights"],
             labels,
-            rule(**{**fixed, **ramped, **loss.moving(seen)}),
+            rule(**{**fixed, **ramped, **loss.moving(inputs)}),
             bias=params["bias"] if loss.bias else None,
-            context=loss.context(seen),
+            context=loss.context(inputs),
             classes=classes,
             dtype=dtype,
         )

@@ -29,8 +29,8 @@ class Objective(NamedTuple):
     apply: Callable[..., Result]
 
 
-class Seen(NamedTuple):
-    """What a row of the table may look at in a step."""
+class Inputs(NamedTuple):
+    """What `Loss.context` and `Loss.moving` may look at in a step."""
 
     params: Any
     state: Any
@@ -51,8 +51,8 @@ class Loss(NamedTuple):
       bias: whether every class has a trained bias, which is added to its similarities.
       params: (num_classes, hyperparameters) -> what is trained besides class weights and bias.
       state: num_classes -> what is carried: nothing, or one entry, which the rule moves on.
-      context: `Seen` -> what the rule sees besides the similarities.
-      moving: `Seen` -> hyperparameters of the rule that follow the step or are trained.
+      context: `Inputs` -> what the rule sees besides the similarities.
+      moving: `Inputs` -> hyperparameters of the rule that follow the step or are trained.
       neutral_margin: the margin that is none, from which `margin_warmup` rises.
       can_sample: whether a sample of the classes will do: nothing but class weights and bias
         counts by class.
@@ -66,8 +66,8 @@ class Loss(NamedTuple):
     bias: bool = False
     params: Callable[[int, Mapping[str, Any]], dict[str, Any]] = lambda num_classes, chosen: {}
     state: Callable[[int], dict[str, Any]] = lambda num_classes: {}
-    context: Callable[[Seen], Any] = lambda seen: None
-    moving: Callable[[Seen], dict[str, Any]] = lambda seen: {}
+    context: Callable[[Inputs], Any] = lambda inputs: None
+    moving: Callable[[Inputs], dict[str, Any]] = lambda inputs: {}
     neutral_margin: float = 0.0
     can_sample: bool = True
     needs_pairs: bool = False

@@ -12,14 +12,10 @@ from facejax import losses
 from facejax.errors import UserError
 from facejax.losses import margins
 from facejax.objectives.classification import center_loss, classification, deepid2
-from facejax.objectives.common import Loss, Objective, Seen
+from facejax.objectives.common import Inputs, Loss, Objective
 from facejax.objectives.pairwise import facenet, n_pairs, pairs, proxies
 
-# Keywords of the losses that are no hyperparameters here.
-_STRUCTURE = ("bias", "classes", "blend")
-
-
-# What rows of the table keep: `Loss` says what each of these is given.
+# What rows of the table keep: `Loss` says when each of these is called, and with what.
 
 
 def _sphereface2_bias(num_classes: int, chosen: Mapping[str, Any]) -> dict[str, jax.Array]:
@@ -51,26 +47,28 @@ def _first_scale(num_classes: int) -> dict[str, Any]:
     return {"scale": jnp.float32(losses.adacos_initial_scale(num_classes))}
 
 
-def _memory(seen: Seen) -> Any:
-    (memory,) = seen.state.values()
+def _memory(inputs: Inputs) -> Any:
+    (memory,) = inputs.state.values()
     return memory
 
 
-def _bias(seen: Seen) -> jax.Array:
-    return seen.params["bias"]
+def _bias(inputs: Inputs) -> jax.Array:
+    return inputs.params["bias"]
 
 
-def _drawn_margins(seen: Seen) -> jax.Array:
-    if seen.keys is None:
-        raise ValueError("its margins are drawn: give keys, one per row")
+def _drawn_margins(inputs: Inputs) -> jax.Array:
+    if inputs.keys is None:
+        raise ValueError("elastic margins are drawn: give keys, one per row")
     draw = functools.partial(
-        losses.elastic_margins, mean=seen.chosen["mean"], sigma=seen.chosen["sigma"]
+        losses.elastic_margins, mean=inputs.chosen["mean"], sigma=inputs.chosen["sigma"]
     )
-    return jax.vmap(lambda key: draw(key, 1)[0])(seen.keys)
+    return jax.vmap(lambda key: draw(key, 1)[0])(inputs.keys)
 
 
-def _learned_scale(seen: Seen) -> dict[str, Any]:
-    return {"scale": jnp.maximum(seen.params["scale"], 0.01)} if seen.chosen["learn_scale"] else {}
+def _learned_scale(inputs: Inputs) -> dict[str, Any]:
+    return (
+        {"scale": jnp.maximum(inputs.params["scale"], 0.01)} if inputs.chosen["learn_scale"] else {}
+    )
 
 
 _ANNEALED = ("base", "gamma", "power", "minimum")
@@ -80,9 +78,11 @@ def _annealing(*defaults: float) -> dict[str, float]:
     return {f"anneal_{part}": value for part, value in zip(_ANNEALED, defaults, strict=True)}
 
 
-def _blend(seen: Seen) -> dict[str, Any]:
-    course = {part: seen.chosen[f"anneal_{part}"] for part in _ANNEALED}
-    return {"blend": losses.annealed_blend(jnp.asarray(seen.step) + 1, **course)}  # from 1
+def _blend(inputs: Inputs) -> dict[str, Any]:
+    course = {part: inputs.chosen[f"anneal_{part}"] for part in _ANNEALED}
+    return {
+        "blend": losses.annealed_blend(jnp.asarray(inputs.step) + 1, **course)
+    }  # counted from 1
 
 
 _margin = functools.partial(Loss, classification)
@@ -143,6 +143,9 @@ TABLE: dict[str, Loss] = {
 }  # fmt: skip
 
 LOSSES: tuple[str, ...] = tuple(TABLE)
+
+# Keywords of the losses that are no hyperparameters here.
+_STRUCTURE = ("bias", "classes", "blend")
 
 
 def has_class_weights(name: str) -> bool:

@@ -85,9 +85,9 @@ def per_class(state: TrainState) -> Any:
 
 
 def per_class_params(params: dict[str, Any]) -> dict[str, Any]:
-    """As `per_class`, of a tree like the params: `head`, or what stands for it, and nothing else.
+    """True for the leaves with one row per class, in a tree of the params' form or of a part of it.
 
-    What a backbone calls its own layers does not matter.
+    They are all under the top-level `head`; what a backbone calls its own layers does not matter.
     """
     return {
         name: jax.tree.map(_has_rows if name == "head" else lambda _: False, part)
