@@ -51,5 +51,5 @@ def rows_may_be_split(function: Function) -> Function:
 
 
 def _is_split(array: Any) -> bool:
-    spec = getattr(getattr(jax.typeof(array), "sharding", None), "spec", ())
+    spec: Any = getattr(getattr(jax.typeof(array), "sharding", None), "spec", ())
     return bool(spec) and spec[0] is not None
