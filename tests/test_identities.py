@@ -72,7 +72,7 @@ def trained(loss, name):
 
 
 def leaves(tree):
-    """{path: (array on the host, whether it has a row a class)}."""
+    """{path: (array on the host, whether it has one row per class)}."""
     own = jax.tree.leaves(state.per_class(tree))
     named = jax.tree_util.tree_leaves_with_path(tree)
     return {

@@ -78,7 +78,7 @@ def sampled(
     the runs then share the order of the data only.
 
     Args:
-      tx: `optimizer.optimizer` of SGD, for all that has not one row a class.
+      tx: `optimizer.optimizer` of SGD, for all that is not per class.
       sgd: its numbers.
       rate: the share of the classes that is sampled.
       classes: the layout, split over the step's device axis.
@@ -173,7 +173,7 @@ _LAST = "last_sampled"
 
 
 def _split(head: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Leaves with a row a class, and the others."""
+    """Leaves with one row per class, and the others."""
     classes = {name: leaf for name, leaf in head.items() if leaf.ndim}
     return classes, {name: leaf for name, leaf in head.items() if not leaf.ndim}
 
