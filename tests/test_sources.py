@@ -108,7 +108,7 @@ def test_a_single_identity(tmp_path):
     assert "Ann" in message
 
 
-def test_the_fingerprint_follows_names_sizes_and_times(tmp_path):
+def test_the_fingerprint_follows_names_and_contents_and_nothing_else(tmp_path):
     write_folder(tmp_path, {"Ann": 2, "Bob": 1})
     before = folder_source(tmp_path).fingerprint()
     assert folder_source(tmp_path).fingerprint() == before
@@ -116,13 +116,16 @@ def test_the_fingerprint_follows_names_sizes_and_times(tmp_path):
     image = tmp_path / "Ann" / "Ann_0001.jpg"
     status = image.stat()
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
-    touched = folder_source(tmp_path).fingerprint()
-    image.write_bytes(image.read_bytes() + b"\0")
+    assert folder_source(tmp_path).fingerprint() == before, "the content is what it was"
+    content = image.read_bytes()
+    image.write_bytes(bytes([*content[:-3], content[-3] ^ 1, *content[-2:]]))
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    changed = folder_source(tmp_path).fingerprint()  # of the size and the time it had
+    image.write_bytes(content + b"\0")
     longer = folder_source(tmp_path).fingerprint()
     image.rename(tmp_path / "Ann" / "Ann_0009.jpg")
     renamed = folder_source(tmp_path).fingerprint()
-    assert len({before, touched, longer, renamed}) == 4
+    assert len({before, changed, longer, renamed}) == 4
 
 
 class Arrays:
