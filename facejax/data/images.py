@@ -152,7 +152,7 @@ def _decoded(data: bytes, *, listen: bool) -> tuple[np.ndarray | None, str]:
     if pixels.dtype != np.uint8:
         return None, f"has pixels of type {pixels.dtype}, not of 8 or 16 bits"
     complaint = next((line for line in heard if line.startswith(_DAMAGE)), "")
-    if not complaint and kind in ("webp", "jp2") and _ends_in_zeros(data):
+    if not complaint and kind in ("jpeg", "webp", "jp2") and _ends_in_zeros(data):
         complaint = "its end is all zeros"
     return pixels, f"is damaged ({complaint})" if complaint else ""
 
@@ -221,8 +221,10 @@ def _composed(color: np.ndarray, alpha: np.ndarray, *, premultiplied: bool) -> n
 
 
 def _ends_in_zeros(data: bytes) -> bool:
-    """Whether more is missing at the end than a compressed image can have by chance."""
-    return len(data) - len(data.rstrip(b"\0")) > max(64, len(data) // 16)
+    """Whether there are more zeros at the end than a compressed image has by chance."""
+    content = data.rstrip(b"\0")
+    ended = content.endswith(b"\xff\xd9")  # of JPEG and JPEG 2000: the zeros are padding
+    return not ended and len(data) - len(content) > max(64, len(data) // 16)
 
 
 _PNM_HEADER = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n\r]*[\n\r])+(\d{1,9})" + rb"\s")

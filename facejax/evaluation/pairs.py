@@ -18,8 +18,6 @@ import numpy as np
 from facejax import files
 from facejax.errors import UserError
 
-_KINDS = ("different people", "the same person")
-
 
 class Pairs(NamedTuple):
     """Pairs of image names, in the order of the file."""
@@ -162,9 +160,13 @@ def refuse_contradictions(first: Sequence[Any], second: Sequence[Any], pairs: Pa
         earlier = seen.setdefault(frozenset(images), number)
         if pairs.same[earlier] != pairs.same[number]:
             raise UserError(
-                f"{where}: {names} are called {_KINDS[pairs.same[number]]}, but "
-                f"{_KINDS[pairs.same[earlier]]} in line {pairs.lines[earlier]}; drop the wrong line"
+                f"{where}: {names} are called {_kind(pairs, number)}, but {_kind(pairs, earlier)} "
+                f"in line {pairs.lines[earlier]}; drop the wrong line"
             )
+
+
+def _kind(pairs: Pairs, number: int) -> str:
+    return "the same person" if pairs.same[number] else "different people"
 
 
 def _lfw_pair(line: str, where: str) -> tuple[str, str, bool]:
