@@ -143,8 +143,8 @@ def test_a_file_that_changes_while_the_dataset_is_written(faces, tmp_path, monke
     source = folder_source(faces)
     hash_files = type(source).hash_files
 
-    def hashed_too_early(self, known):
-        hashes = hash_files(self, known)
+    def hashed_too_early(self, known, **options):
+        hashes = hash_files(self, known, **options)
         overwrite(faces / "Bob" / "0.bmp", faces / "Cyd" / "0.bmp")
         return hashes
 
@@ -184,6 +184,8 @@ DAMAGES = [
     ("labels.npy", os.remove),
     ("labels.npy", lambda path: np.save(path, np.zeros(5, np.int32))),
     ("labels.npy", lambda path: np.save(path, np.full(6, 0.25))),
+    ("labels.npy", lambda path: np.save(path, np.full(6, 2**64 - 1, np.uint64))),
+    ("labels.npy", lambda path: np.save(path, np.full(6, 2**32))),
     ("identities.json", empty),
     ("identities.json", turn_into_a_number),
     ("identities.json", lambda path: path.write_text('{"Ann": 0, "Bob": 1, "Cyd": 2}')),
@@ -198,8 +200,8 @@ def test_a_damaged_dataset_is_refused_and_built_again(faces, tmp_path, writes, n
     with pytest.raises(UserError) as caught:
         dataset_source(dataset.directory)
     message = str(caught.value)
-    assert str(dataset.directory) in message
-    assert any(remedy in message for remedy in ("build", "give one", "give labels"))
+    assert any(remedy in message for remedy in ("build", "give one", "give labels", "correct"))
+    assert str(dataset.directory) in message or "label" in message
     assert "\n" not in message
     again = build(faces, tmp_path / "out")
     assert again.directory == dataset.directory
@@ -322,6 +324,14 @@ def test_a_disk_that_is_full(tmp_path, size):
     assert len(build_dataset(source, tmp_path / "out", progress=False)) == 30
 
 
+def test_a_file_that_vanishes_is_named_however_well_it_was_known(faces, tmp_path):
+    source = folder_source(faces)
+    build_dataset(source, tmp_path / "out", progress=False)
+    (faces / "Bob" / "1.bmp").unlink()
+    with pytest.raises(UserError, match=r"^1 image of .* \(Bob/1\.bmp: No such file"):
+        build_dataset(source, tmp_path / "out", progress=False)
+
+
 def test_an_error_of_the_source_is_no_error_of_the_cache(tmp_path):
     class Failing(Arrays):
         def __getitem__(self, index):
@@ -391,6 +401,8 @@ def test_what_remains_must_be_two_identities(tmp_path):
     assert visible(tmp_path / "out") == []
     with pytest.raises(ValueError, match='"refuse" or "skip"'):
         build(root, tmp_path / "out", damaged="ignore")
+    with pytest.raises(ValueError, match="empty"):
+        build_dataset(Arrays(np.zeros((0, 8, 8, 3), np.uint8), [], 2), tmp_path / "out")
 
 
 def test_what_was_passed_over_is_told_with_the_dataset(faces, tmp_path):

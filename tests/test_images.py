@@ -81,7 +81,10 @@ def test_a_header_that_promises_too_much_is_damage():
     header = struct.pack(">IIBBBBB", 2**30, 2**30, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header
     chunk += struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    for data in (b"\x89PNG\r\n\x1a\n" + chunk, b"P5\n999999999 999999999\n255\n" + bytes(99)):
+    bitmap = encode(smooth(8, 8), ".bmp")
+    bitmap = bitmap[:18] + struct.pack("<ii", 2**30, 2**30) + bitmap[26:]  # imdecode raises
+    pgm = b"P5\n999999999 999999999\n255\n" + bytes(99)
+    for data in (b"\x89PNG\r\n\x1a\n" + chunk, bitmap, pgm):
         assert damage(data) == "does not decode as an image"
 
 

@@ -92,9 +92,14 @@ def test_names_a_file_that_cannot_be_read(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
 def test_other_encodings_are_told_what_to_do(tmp_path, encoding):
-    (tmp_path / "pairs.txt").write_bytes(DEV_TEST.replace("Ann", "Zo\u00eb").encode(encoding))
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(DEV_TEST.replace("Ann", "Zo\u00eb").encode(encoding))
     with pytest.raises(UserError, match=r"save it as UTF-8$"):
-        read_pairs(tmp_path / "pairs.txt")
+        read_pairs(path)
+    path.write_bytes(DEV_TEST.encode(encoding))
+    if encoding != "latin-1":  # without an accent it is UTF-8 as well
+        with pytest.raises(UserError, match=r"save it as UTF-8$"):
+            read_pairs(path)
 
 
 def test_marks_and_line_ends_of_other_systems(tmp_path):

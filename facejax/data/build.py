@@ -63,14 +63,16 @@ def build_dataset(
     Raises:
       UserError: an image is damaged or cannot be read, a label is out of range, or `directory`
         cannot be written; nothing is left behind.
-      ValueError: `damaged` is neither of the two.
+      ValueError: `damaged` is neither of the two, or the source is empty.
     """
     if damaged not in ("refuse", "skip"):
         raise ValueError(f'damaged must be "refuse" or "skip", not {damaged!r}')
+    if len(source) == 0:
+        raise ValueError("the source is empty")
     directory = files.expand(directory)
     dataset.check_labels(source, source.num_classes)
     with _locked(directory, name) as unwritable:
-        content, digests = _content(source, directory, name)
+        content, digests = _content(source, directory, name, progress=progress)
         final = directory / f"{name}-{content[:16]}"
         built = _found(final)
         if built is None:
@@ -98,14 +100,16 @@ def _locked(directory: pathlib.Path, name: str) -> Iterator[OSError | None]:
         yield unwritable
 
 
-def _content(source: Source, directory: pathlib.Path, name: str) -> tuple[str, np.ndarray | None]:
+def _content(
+    source: Source, directory: pathlib.Path, name: str, *, progress: bool
+) -> tuple[str, np.ndarray | None]:
     """The source's fingerprint, and of a folder the SHA-256 of each image."""
     if not isinstance(source, FolderSource):
         return fingerprint(source), None
     place = hashlib.sha256(os.fsencode(source.path.absolute())).hexdigest()
     table = directory / f".{name}-{place[:16]}.hashes.npz"
     known = hashes.load(table)
-    now = source.hash_files(known)
+    now = source.hash_files(known, progress=progress)
     if now.names != known.names or not np.array_equal(now.status, known.status):
         with contextlib.suppress(OSError):  # without it the files are only read again next time
             hashes.save(table, now)

@@ -199,5 +199,6 @@ def _index(directory: pathlib.Path, count: int) -> tuple[np.ndarray, tuple[str, 
         raise UserError(
             f"{directory / IDENTITIES} is not a list of names: give one string for each label."
         )
-    largest = np.iinfo(np.int32).max
-    return np.clip(labels, -1, largest).astype(np.int32), tuple(names)  # others are refused later
+    # those that int32 cannot hold stay out of range, and are refused as such
+    bounded = np.clip(labels.astype(np.int64), -1, np.iinfo(np.int32).max)
+    return bounded.astype(np.int32), tuple(names)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tqdm
 
 from facejax import files
 from facejax.data.folder import counted, few
@@ -41,7 +42,11 @@ def status_of(status: os.stat_result) -> tuple[int, ...]:
 
 
 def hash_files(
-    folder: pathlib.Path, names: Sequence[str], known: FileHashes = NOTHING_KNOWN
+    folder: pathlib.Path,
+    names: Sequence[str],
+    known: FileHashes = NOTHING_KNOWN,
+    *,
+    progress: bool = False,
 ) -> FileHashes:
     """Hashes files; those whose status is as it was are not read.
 
@@ -49,6 +54,7 @@ def hash_files(
       folder: where the files are.
       names: of the files, relative to the folder.
       known: what an earlier call gave.
+      progress: show a progress bar on stderr if it takes a while.
 
     Raises:
       UserError: a file cannot be read; all of them are told.
@@ -64,10 +70,11 @@ def hash_files(
             status[index] = -1  # reading it will say why
     rows = {name: row for row, name in enumerate(known.names)}
     row = np.array([rows.get(name, -1) for name in names], np.int64)
-    same = row >= 0
+    same = (row >= 0) & (status[:, 0] >= 0)
     same[same] = (status[same] == known.status[row[same]]).all(axis=1)
     digests[same] = known.digests[row[same]]
-    for index in np.flatnonzero(~same).tolist():
+    changed = np.flatnonzero(~same).tolist()
+    for index in tqdm.tqdm(changed, "reading", unit=" images", delay=3, disable=not progress):
         try:
             content = (folder / names[index]).read_bytes()
         except OSError as error:

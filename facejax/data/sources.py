@@ -23,9 +23,10 @@ class Source(Protocol):
     `"label"`, an int in [0, num_classes); `"id"`, a str, names the record in messages where there
     is one.
 
-    Two members are optional; the functions of the same names here stand in where they are missing.
+    Three members are optional. The functions of the same names here stand in for the first two.
       identity_names: Sequence[str], the name of each label; else the labels as decimal numbers.
       fingerprint(): a str that changes when any record does, cheaper than reading all of them.
+      passed_over: tuple[str, ...], a clause for each kind of thing that was found and left out.
     """
 
     @property
@@ -65,13 +66,11 @@ class FolderSource:
         image = read_file(self.path / self.ids[index], self.ids[index])
         return {"image": image, "label": int(self.labels[index]), "id": self.ids[index]}
 
-    def hash_files(self, known: FileHashes = NOTHING_KNOWN) -> FileHashes:
-        """SHA-256 of every image; of the files that are `known`, only those that changed are read.
-
-        Raises:
-          UserError: images cannot be read.
-        """
-        return hash_files(self.path, self.ids, known)
+    def hash_files(
+        self, known: FileHashes = NOTHING_KNOWN, *, progress: bool = False
+    ) -> FileHashes:
+        """SHA-256 of every image; see `facejax.data.hashes.hash_files`."""
+        return hash_files(self.path, self.ids, known, progress=progress)
 
     def fingerprint(self) -> str:
         """Hash of every image and its name: all of them are read."""
