@@ -66,6 +66,19 @@ def test_other_formats_with_an_end_of_zeros_or_cut_are_damaged(suffix, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("suffix", sorted(set(IMAGE_SUFFIXES) - {".jfif"}))
+def test_the_beginning_of_a_file_is_damage_however_short(suffix):
+    layers = np.random.default_rng(0).integers(0, 256, (32, 32, 4), np.uint8)
+    pixels = {".pgm": layers[..., 0], ".ppm": layers[..., :3], ".pnm": layers[..., :3]}.get(
+        suffix, layers
+    )
+    ok, data = cv2.imencode(suffix, np.ascontiguousarray(pixels))
+    assert ok
+    assert damage(data.tobytes()) == ""
+    for length in range(60):
+        assert damage(data.tobytes()[:length])
+
+
 def test_what_others_write_to_stderr_still_comes_out(capfd):
     with hearing("Corrupt JPEG") as heard:
         os.write(2, b"Corrupt JPEG data: so\nsomebody else\n")

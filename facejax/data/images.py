@@ -202,7 +202,8 @@ def _may_be_transparent(data: bytes, kind: str) -> bool:
     if kind == "png":
         return data[25:26] in (b"\4", b"\6") or b"tRNS" in data[: data.find(b"IDAT")]
     if kind == "webp":  # the extended form has a flag, the lossless one a bit, the lossy one none
-        return (data[12:16] == b"VP8X" and bool(data[20] & 16)) or data[12:16] == b"VP8L"
+        flags = int.from_bytes(data[20:21], "big")
+        return (data[12:16] == b"VP8X" and bool(flags & 16)) or data[12:16] == b"VP8L"
     return kind in ("gif", "tiff", "avif", "jp2")
 
 

@@ -37,8 +37,8 @@ def hearing(*prefixes: str) -> Iterator[list[str]]:
         except OSError:
             yield heard
             return
-        os.dup2(catcher, 2)
         try:
+            os.dup2(catcher, 2)
             yield heard
         finally:
             os.dup2(stream, 2)
