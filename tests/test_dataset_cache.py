@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import facejax.data.build
+import facejax.data.dataset
 import facejax.data.hashes
 from facejax.data import (
     batches,
@@ -186,6 +187,7 @@ DAMAGES = [
     ("labels.npy", lambda path: np.save(path, np.full(6, 0.25))),
     ("labels.npy", lambda path: np.save(path, np.full(6, 2**64 - 1, np.uint64))),
     ("labels.npy", lambda path: np.save(path, np.full(6, 2**32))),
+    ("labels.npy", lambda path: np.savez(path.open("wb"), np.zeros(6, np.int32))),
     ("identities.json", empty),
     ("identities.json", turn_into_a_number),
     ("identities.json", lambda path: path.write_text('{"Ann": 0, "Bob": 1, "Cyd": 2}')),
@@ -210,6 +212,18 @@ def test_a_damaged_dataset_is_refused_and_built_again(faces, tmp_path, writes, n
     assert_equal(dataset_source(tmp_path / "out"), faces)
     build(faces, tmp_path / "out")
     assert len(writes) == 2
+
+
+def test_what_is_no_damage_is_not_built_again(faces, tmp_path, monkeypatch, writes):
+    build(faces, tmp_path / "out")
+
+    def too_many(directory):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(facejax.data.dataset.tfds, "builder_from_directory", too_many)
+    with pytest.raises(UserError, match=r"cannot be read .*Too many open files"):
+        build(faces, tmp_path / "out")
+    assert len(writes) == 1
 
 
 def test_records_that_are_damaged_during_a_run_are_named(faces, tmp_path):

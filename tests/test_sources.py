@@ -89,7 +89,7 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path):
         *(f"Cyd/201{year}/{year}.jpg" for year in range(4)),
         "Bob/more/deeper/1.PNG",
         "Bob/more/.hidden/1.png",
-        "Ann/x.heic",
+        "Ann/x\n  y.heic",
         "Ann/notes.txt",
         "Ann/.DS_Store",
         "Dee/Thumbs.db",
@@ -109,7 +109,7 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path):
         "5 images in sub-folders of identities (Bob/more/deeper/1.PNG, Cyd/2010/0.jpg, "
         "Cyd/2011/1.jpg ...)",
         "1 folder inside an identity, named as an image (Bob/9.jpg)",
-        "2 files that cannot be read as an image (Ann/notes.txt, Ann/x.heic)",
+        "2 files that cannot be read as an image (Ann/notes.txt, 'Ann/x\\n  y.heic')",
         "1 file beside the identity folders (stray.jpg)",
         "2 folders without an image (Cyd, Dee)",
         "6 hidden names (.git, .ipynb_checkpoints, @eaDir ...)",
@@ -120,10 +120,10 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path):
 def test_a_broken_link_is_named(tmp_path, name):
     write_folder(tmp_path, {"Ann": 2, "Bob": 1})
     (tmp_path / name).symlink_to("/nowhere/at/all")
-    assert f"broken link ({name})" in refusal(tmp_path)
+    assert f"broken links (1 in all: {name})" in refusal(tmp_path)
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to(tmp_path / name)  # to itself
-    assert f"broken link ({name})" in refusal(tmp_path)
+    assert f"broken links (1 in all: {name})" in refusal(tmp_path)
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / "Ann" / "8.jpg")  # to read it would wait for ever
     assert "Ann/8.jpg" in refusal(tmp_path)

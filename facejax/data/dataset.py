@@ -103,6 +103,8 @@ def opened(directory: pathlib.Path) -> DatasetSource:
             split="train", decoders={"image": tfds.decode.SkipDecoding()}
         )
         count = len(records)
+    except OSError:  # no more open files, say: that does not make it damaged
+        raise
     except Exception as error:  # TFDS, protobuf and array_record each raise their own
         raise manifest.damaged(directory, first_line(error)) from error
     labels, names = _index(directory, count)
@@ -179,7 +181,8 @@ def _only_dataset_in(directory: pathlib.Path) -> pathlib.Path:
 def _index(directory: pathlib.Path, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """The labels, int32 [count], and the name of each."""
     try:
-        labels = np.load(directory / LABELS)
+        with (directory / LABELS).open("rb") as file:
+            labels = np.lib.format.read_array(file)  # np.load would take a zip file too
         names = json.loads((directory / IDENTITIES).read_text("utf-8"))
     except (FileNotFoundError, ValueError, EOFError) as error:
         raise UserError(

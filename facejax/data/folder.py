@@ -25,15 +25,15 @@ class Listing:
     def passed_over(self) -> tuple[str, ...]:
         """A clause for each reason for which anything was passed over, with the first names."""
         reasons = (
-            (self.nested, "image", "in sub-folders of identities"),
-            (self.folders_like_images, "folder", "inside an identity, named as an image"),
-            (self.other_files, "file", "that cannot be read as an image"),
-            (self.beside, "file", "beside the identity folders"),
-            (self.without_images, "folder", "without an image"),
+            (self.nested, "image", " in sub-folders of identities"),
+            (self.folders_like_images, "folder", " inside an identity, named as an image"),
+            (self.other_files, "file", " that cannot be read as an image"),
+            (self.beside, "file", " beside the identity folders"),
+            (self.without_images, "folder", " without an image"),
             (self.hidden, "hidden name", ""),
         )
         return tuple(
-            f"{counted(len(names), noun)} {where} ({few(names)})".replace("  ", " ")
+            f"{counted(len(names), noun)}{where} ({few(names)})"
             for names, noun, where in reasons
             if names
         )
@@ -61,8 +61,8 @@ def list_folder(path: pathlib.Path) -> Listing:
             listing.beside.append(entry.name)
     if listing.broken:
         raise UserError(
-            f"{path} holds {counted(len(listing.broken), 'name')} of what is neither a file nor a "
-            f"folder, such as a broken link ({few(listing.broken)}): mend or remove it."
+            f"{path} has names that lead to no file and no folder, such as broken links "
+            f"({len(listing.broken)} in all: {few(listing.broken)}): mend or remove them."
         )
     _check_names(path, listing)
     return listing
@@ -187,9 +187,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def few(names: list[str]) -> str:
-    """The first three names.
+    """The first three names; what would break the line is escaped.
 
     Args:
       names: at least one.
     """
-    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    first = [name if name.isprintable() else ascii(name) for name in names[:3]]
+    return ", ".join(first) + (" ..." if len(names) > 3 else "")
