@@ -75,7 +75,9 @@ def main(_) -> None:
 
         rows: dict[str, Callable[[], object]] = {
             "read only": lambda: [source[i] for i in indices],
-            "decode only": lambda: [decode(image, IMAGE_SIZE.value) for image in encoded],
+            "decode only": lambda: [
+                decode(image, IMAGE_SIZE.value, whole=True) for image in encoded
+            ],
             "batches, default": make_batches(None),
         }
         for threads in (0, 1, 2, 4):

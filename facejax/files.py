@@ -8,6 +8,10 @@ import platform
 import shutil
 from collections.abc import Iterator
 
+import numpy as np
+
+from facejax.errors import UserError
+
 Path = str | os.PathLike[str]
 
 
@@ -21,11 +25,19 @@ def expand(path: Path) -> pathlib.Path:
 
     Args:
       path: as a person or a config writes it.
+
+    Raises:
+      UserError: there is no such home.
     """
     first, *rest = pathlib.Path(path).parts or (".",)
     if first == "$FACEJAX_HOME":
         return home().joinpath(*rest)
-    return pathlib.Path(path).expanduser()
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError:  # no HOME, and nobody of that name or number in the password file
+        raise UserError(
+            f"{path} is in a home folder that is not known: set HOME, or give the path in full"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -71,6 +83,23 @@ def write(path: Path, content: str | bytes) -> None:
     """
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def load_arrays(path: Path, *names: str) -> list[np.ndarray] | None:
+    """Reads arrays of a cache, an npz file, whose checksums are compared.
+
+    Args:
+      path: of the file.
+      names: of the arrays.
+
+    Returns:
+      The arrays; None where one is missing or damaged, and so must be made again.
+    """
+    try:
+        with np.load(path) as kept:
+            return [kept[name] for name in names]
+    except Exception:  # of a damaged file NumPy and zipfile raise nearly everything
+        return None
 
 
 def append_line(path: Path, line: str) -> None:

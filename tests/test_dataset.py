@@ -11,9 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-import facejax.data.dataset
-from facejax.data import build_dataset, check_labels, dataset_source, folder_source
-from facejax.data.sources import decode
+import facejax.data.build
+from facejax.data import build_dataset, check_labels, dataset_source, decode, folder_source
 from facejax.errors import UserError
 from tests.test_sources import encode, smooth, write_folder
 
@@ -41,18 +40,19 @@ def faces(tmp_path) -> pathlib.Path:
 def writes(monkeypatch) -> list[str]:
     """The datasets that are really written during a test."""
     calls: list[str] = []
-    write = facejax.data.dataset._write
+    write = facejax.data.build._write
 
-    def counted(source, final, **options):
+    def counted(writer, final, **options):
         calls.append(final.name)
-        write(source, final, **options)
+        write(writer, final, **options)
 
-    monkeypatch.setattr(facejax.data.dataset, "_write", counted)
+    monkeypatch.setattr(facejax.data.build, "_write", counted)
     return calls
 
 
 def visible(directory: pathlib.Path) -> list[str]:
-    return sorted(entry.name for entry in directory.iterdir() if not entry.name.endswith(".lock"))
+    notes = (".lock", ".hashes.npz")  # about the datasets, and none themselves
+    return sorted(entry.name for entry in directory.iterdir() if not entry.name.endswith(notes))
 
 
 def assert_one_sentence(message: str) -> None:
@@ -70,6 +70,7 @@ def test_the_dataset_equals_its_source(faces, tmp_path):
         "features.json",
         "identities.json",
         "labels.npy",
+        "manifest.json",
     ]
     for dataset in (built, dataset_source(tmp_path / "out"), dataset_source(built.directory)):
         assert [dataset[i] for i in range(len(dataset))] == [source[i] for i in range(len(source))]

@@ -1,6 +1,7 @@
 """Pair files of both formats, what is wrong in them, and pairs drawn from labels."""
 
 import itertools
+import unicodedata
 
 import numpy as np
 import pytest
@@ -87,6 +88,127 @@ def test_names_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "pairs.bin").write_bytes(b"\x80\x04\x95\xff")
     with pytest.raises(UserError, match="cannot be read as text"):
         read_pairs(tmp_path / "pairs.bin")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_other_encodings_are_told_what_to_do(tmp_path, encoding):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(DEV_TEST.replace("Ann", "Zo\u00eb").encode(encoding))
+    with pytest.raises(UserError, match=r"save it as UTF-8$"):
+        read_pairs(path)
+    path.write_bytes(DEV_TEST.encode(encoding))
+    if encoding != "latin-1":  # without an accent it is UTF-8 as well
+        with pytest.raises(UserError, match=r"save it as UTF-8$"):
+            read_pairs(path)
+
+
+def test_marks_and_line_ends_of_other_systems(tmp_path):
+    expected = read_pairs(written(tmp_path, DEV_TEST))
+    for end in (b"\r\n", b"\r"):
+        content = b"\xef\xbb\xbf" + DEV_TEST.encode().replace(b"\n", end)
+        (tmp_path / "pairs.txt").write_bytes(content)
+        pairs = read_pairs(tmp_path / "pairs.txt")
+        assert (pairs.first, pairs.second) == (expected.first, expected.second)
+        assert pairs.lines.tolist() == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("separator", [",", ", ", "\t"])
+def test_quoted_fields(tmp_path, separator):
+    names = ['"Ray, Bob/1.png"', '"Ann ""A"" Lee/1.png"', '"c\t/1.png"', "d/it's.png"]
+    pairs = [(0, 1, '"1"'), (0, 2, "1"), (0, 3, "0"), (1, 2, '"0"')]
+    lines = [separator.join((names[a], names[b], same)) for a, b, same in pairs]
+    read = read_pairs(written(tmp_path, "\n".join(lines)))
+    plain = ["Ray, Bob/1.png", 'Ann "A" Lee/1.png', "c\t/1.png", "d/it's.png"]
+    assert read.first == [plain[a] for a, _, _ in pairs]
+    assert read.second == [plain[b] for _, b, _ in pairs]
+    assert read.same.tolist() == [True, True, False, False]
+
+
+def test_quoted_names_in_the_format_of_lfw(tmp_path):
+    quoted = DEV_TEST.replace("Ann_A", '"Ann_A"')
+    assert read_pairs(written(tmp_path, quoted)).first[0] == "Ann_A/Ann_A_0001"
+
+
+@pytest.mark.parametrize("spelling", ["a/1.png", "./a/1.png", "a//1.png", "b/../a/1.png"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_pair_cannot_be_both_same_and_different(tmp_path, spelling, turned):
+    again = ["a/2.png", spelling][:: 1 if turned else -1]
+    path = written(tmp_path, TABLE + ",".join(again) + ",0\n")
+    with pytest.raises(UserError, match=r"line 6: .* called different .* the same .* in line 1"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize("line", ["./a/1.png,a/1.png,0", "a/1.png,a/../a/1.png,1"])
+def test_an_image_is_itself_however_it_is_spelt(tmp_path, line):
+    with pytest.raises(UserError, match=r"line 6: .* one image, .* with itself"):
+        read_pairs(written(tmp_path, TABLE + line))
+
+
+def people(root, names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
+
+
+def test_one_file_under_two_names_is_one_image(tmp_path):
+    names = ["a/1.png", "a/2.png", "b/1.png", "b/2.png"]
+    people(tmp_path, names)
+    table = TABLE + "./a/1.png,b/2,0\nc/1.png,b/1,0\n"
+    (tmp_path / "c").symlink_to("a")
+    files, indices = resolve_images(read_pairs(written(tmp_path, table)), tmp_path)
+    assert files == [tmp_path / name for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png")]
+    assert indices[4:].tolist() == [[0, 3], [0, 2]]
+    for line, said in (
+        ("c/1.png,a/1,1", r"line 6: .* one image"),
+        ("a/1,c/2.png,0", r"line 6: .* called different people, but the same person in line 1"),
+    ):
+        pairs = read_pairs(written(tmp_path, TABLE + line))
+        with pytest.raises(UserError, match=said):
+            resolve_images(pairs, tmp_path)
+
+
+@pytest.mark.parametrize("list_form", ["NFC", "NFD"])
+@pytest.mark.parametrize("folder_form", ["NFC", "NFD"])
+def test_accents_in_either_unicode_form(tmp_path, list_form, folder_form):
+    zoe = unicodedata.normalize(folder_form, "Zo\u00eb")
+    root = people(
+        tmp_path / "images", [f"{n}/{n}_000{i}.JPG" for n in (zoe, "Bob") for i in (1, 2)]
+    )
+    lfw = "2\nZo\u00eb 1 2\nBob 1 2\nZo\u00eb 1 Bob 1\nZo\u00eb 2 Bob 2\n"
+    table = "Zo\u00eb/Zo\u00eb_0001.jpg,Zo\u00eb/Zo\u00eb_0002.JPG,1\nBob/Bob_0001,Bob/Bob_0002,1\n"
+    table += (
+        "Zo\u00eb/Zo\u00eb_0001.JPG,Bob/Bob_0001,0\nZo\u00eb/Zo\u00eb_0002.Jpg,Bob/Bob_0002,0\n"
+    )
+    for text in (lfw, table):
+        pairs = read_pairs(written(tmp_path, unicodedata.normalize(list_form, text)))
+        files, indices = resolve_images(pairs, root)
+        assert files[:2] == [root / zoe / f"{zoe}_000{i}.JPG" for i in (1, 2)]
+        assert indices.tolist() == [[0, 1], [2, 3], [0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000 + "x", "x" * 10**5])
+def test_names_that_no_file_can_have(tmp_path, name):
+    people(tmp_path, ["a/1.png", "a/2.png", "b/1.png", "b/2.png"])
+    pairs = read_pairs(written(tmp_path, TABLE + f"{name},a/1.png,0\n"))
+    with pytest.raises(UserError, match=r"line 6 names the image 'x.*\.\.\.', which") as error:
+        resolve_images(pairs, tmp_path)
+    assert len(str(error.value)) < 600 + 2 * len(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "2\nBob 1 " + "9" * 5000, "x" * 10**6, '"x'])
+def test_what_is_too_long_or_not_closed_is_named_and_shortened(tmp_path, text):
+    with pytest.raises(UserError, match="is not a pair") as error:
+        read_pairs(written(tmp_path, text))
+    assert len(str(error.value)) < 400 + len(str(tmp_path))
+
+
+def test_the_home_in_the_paths_of_pairs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    people(tmp_path / "images", ["a/1.png", "a/2.png", "b/1.png", "b/2.png"])
+    written(tmp_path, TABLE)
+    files, _ = resolve_images(read_pairs("~/pairs.txt"), "~/images")
+    assert files[0] == tmp_path / "images" / "a" / "1.png"
 
 
 def test_resolves_each_image_once(tmp_path):

@@ -8,8 +8,17 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from facejax.data import batches, build_dataset, folder_source, padded_batches
+import facejax.data.pipeline
+from facejax.data import (
+    batches,
+    build_dataset,
+    decode,
+    folder_source,
+    padded_batches,
+    read_images,
+)
 from facejax.errors import UserError
+from tests.test_images import JPEGS, zero_tail
 from tests.test_sources import encode, smooth, write_folder
 
 SIZE = 8
@@ -211,6 +220,41 @@ def test_a_damaged_image_is_named_in_one_sentence(tmp_path, read, threads):
         next(iterator)
     message = "Bob/Bob_0002.jpg does not decode as an image: replace the file or remove it."
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+@pytest.mark.parametrize("read", [batches, padded_batches, read_images])
+def test_an_image_that_libjpeg_would_repair_is_named_and_nothing_else_said(
+    tmp_path, capfd, read, threads
+):
+    write_folder(tmp_path, {"Ann": 6, "Bob": 2})
+    damaged = tmp_path / "Bob" / "Bob_0002.jpg"
+    damaged.write_bytes(zero_tail(JPEGS["baseline"], b"\xff\xd9"))
+    options = {"image_size": SIZE, "threads": threads}
+    if read is read_images:
+        iterator = read(sorted(tmp_path.glob("*/*.jpg")), **options)
+    else:
+        order = {"seed": 0} if read is batches else {}
+        iterator = read(folder_source(tmp_path), batch_size=8, **order, **options)
+    with pytest.raises(UserError, match=r"Bob/Bob_0002\.jpg is damaged \(Corrupt JPEG data: "):
+        list(islice(iterator, 8))
+    assert capfd.readouterr().err == ""
+
+
+def test_whole_images_are_listened_to_once(tmp_path, monkeypatch):
+    source = folder_source(write_folder(tmp_path / "faces", {"Ann": 6, "Bob": 2}))
+    told = []
+
+    def counting(image, image_size, name, *, whole):
+        told.append(whole)
+        return decode(image, image_size, name, whole=whole)
+
+    monkeypatch.setattr(facejax.data.pipeline, "decode", counting)
+    take(4, source=source)
+    assert told == [False] * 8 + [True] * 8
+    told.clear()
+    take(2, source=build_dataset(source, tmp_path / "out", progress=False))
+    assert told == [True] * 8
 
 
 @pytest.mark.parametrize(

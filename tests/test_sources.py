@@ -81,6 +81,85 @@ def test_every_image_type_and_nothing_else_is_taken(tmp_path):
         assert decode(record["image"], 8, record["id"]).shape == (8, 8, 3)
 
 
+def test_what_is_passed_over_is_counted_and_named(tmp_path):
+    write_folder(tmp_path, {"Ann": 2, "Bob": 1})
+    assert folder_source(tmp_path).passed_over == ()
+    image = (tmp_path / "Ann" / "Ann_0001.jpg").read_bytes()
+    for name in (
+        *(f"Cyd/201{year}/{year}.jpg" for year in range(4)),
+        "Bob/more/deeper/1.PNG",
+        "Bob/more/.hidden/1.png",
+        "Ann/x\n  y.heic",
+        "Ann/notes.txt",
+        "Ann/.DS_Store",
+        "Dee/Thumbs.db",
+        "stray.jpg",
+        ".git/0.jpg",
+        ".ipynb_checkpoints/0-checkpoint.jpg",
+        "__MACOSX/Ann/._0.jpg",
+        "@eaDir/Ann/0.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(image)
+    (tmp_path / "Bob" / "9.jpg").mkdir()
+    source = folder_source(tmp_path)
+    assert source.identity_names == ("Ann", "Bob")
+    assert len(source) == 3
+    assert source.passed_over == (
+        "5 images in sub-folders of identities (Bob/more/deeper/1.PNG, Cyd/2010/0.jpg, "
+        "Cyd/2011/1.jpg ...)",
+        "1 folder inside an identity, named as an image (Bob/9.jpg)",
+        "2 files that cannot be read as an image (Ann/notes.txt, 'Ann/x\\n  y.heic')",
+        "1 file beside the identity folders (stray.jpg)",
+        "2 folders without an image (Cyd, Dee)",
+        "6 hidden names (.git, .ipynb_checkpoints, @eaDir ...)",
+    )
+
+
+@pytest.mark.parametrize("name", ["Ann/9.jpg", "Cyd"])
+def test_a_broken_link_is_named(tmp_path, name):
+    write_folder(tmp_path, {"Ann": 2, "Bob": 1})
+    (tmp_path / name).symlink_to("/nowhere/at/all")
+    assert f"broken links (1 in all: {name})" in refusal(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / name)  # to itself
+    assert f"broken links (1 in all: {name})" in refusal(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / "Ann" / "8.jpg")  # to read it would wait for ever
+    assert "Ann/8.jpg" in refusal(tmp_path)
+
+
+def test_links_to_images_and_folders_are_followed(tmp_path):
+    write_folder(tmp_path / "real", {"Ann": 2, "Bob": 1})
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / "Ann").symlink_to(tmp_path / "real" / "Ann")
+    (tmp_path / "faces" / "Bob").mkdir()
+    (tmp_path / "faces" / "Bob" / "1.jpg").symlink_to(tmp_path / "real" / "Bob" / "Bob_0001.jpg")
+    (tmp_path / "faces" / ".old").symlink_to("/nowhere")
+    assert folder_source(tmp_path / "faces").labels.tolist() == [0, 0, 1]
+
+
+def test_names_that_would_be_mistaken(tmp_path):
+    write_folder(tmp_path / "a", {"Zoe\u0308": 1, "Bob": 1})
+    assert folder_source(tmp_path / "a").num_classes == 2
+    write_folder(tmp_path / "a", {"Zo\u00eb": 1})
+    assert "two folders that are both called" in refusal(tmp_path / "a")
+    write_folder(tmp_path / "b", {"Ann": 1, os.fsdecode(b"Zo\xeb"): 1})
+    assert "'Zo\\udceb'" in refusal(tmp_path / "b")
+    write_folder(tmp_path / "c", {"Ann": 1, "Bob": 1})
+    (tmp_path / "c" / "Bob" / os.fsdecode(b"\xff.jpg")).touch()
+    assert "is not UTF-8" in refusal(tmp_path / "c")
+
+
+def test_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_folder(tmp_path / "faces", {"Ann": 2, "Bob": 1})
+    assert folder_source("~/faces").path == tmp_path / "faces"
+    assert str(tmp_path / "none") in refusal(tmp_path / "none")
+    with pytest.raises(UserError, match=r"^~nobody-of-that-name/x is in a home .* set HOME"):
+        folder_source("~nobody-of-that-name/x")
+
+
 def test_a_folder_that_does_not_exist(tmp_path):
     assert "does not exist" in refusal(tmp_path / "nowhere")
 
@@ -108,7 +187,7 @@ def test_a_single_identity(tmp_path):
     assert "Ann" in message
 
 
-def test_the_fingerprint_follows_names_sizes_and_times(tmp_path):
+def test_the_fingerprint_follows_names_and_contents_and_nothing_else(tmp_path):
     write_folder(tmp_path, {"Ann": 2, "Bob": 1})
     before = folder_source(tmp_path).fingerprint()
     assert folder_source(tmp_path).fingerprint() == before
@@ -116,13 +195,16 @@ def test_the_fingerprint_follows_names_sizes_and_times(tmp_path):
     image = tmp_path / "Ann" / "Ann_0001.jpg"
     status = image.stat()
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
-    touched = folder_source(tmp_path).fingerprint()
-    image.write_bytes(image.read_bytes() + b"\0")
+    assert folder_source(tmp_path).fingerprint() == before, "the content is what it was"
+    content = image.read_bytes()
+    image.write_bytes(bytes([*content[:-3], content[-3] ^ 1, *content[-2:]]))
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    changed = folder_source(tmp_path).fingerprint()  # of the size and the time it had
+    image.write_bytes(content + b"\0")
     longer = folder_source(tmp_path).fingerprint()
     image.rename(tmp_path / "Ann" / "Ann_0009.jpg")
     renamed = folder_source(tmp_path).fingerprint()
-    assert len({before, touched, longer, renamed}) == 4
+    assert len({before, changed, longer, renamed}) == 4
 
 
 class Arrays:
@@ -148,10 +230,11 @@ def test_what_a_source_does_not_offer_is_made_up_for(tmp_path):
     assert identity_names(Arrays(image, image)) == ("0", "1", "2")
     assert fingerprint(Arrays(image)) == fingerprint(Arrays(image.copy()))
     others = [Arrays(image.reshape(4, 8, 3)), Arrays(image ^ 1), Arrays(image, image)]
-    relabelled = Arrays(image)
+    relabelled, renamed = Arrays(image), Arrays(image)
     relabelled.labels = np.array([1], np.int32)
-    prints = {fingerprint(source) for source in (Arrays(image), *others, relabelled)}
-    assert len(prints) == 5
+    renamed.identity_names = ("Ann", "Bob", "Cyd")
+    prints = {fingerprint(source) for source in (Arrays(image), *others, relabelled, renamed)}
+    assert len(prints) == 6
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])

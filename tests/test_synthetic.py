@@ -1,3 +1,4 @@
+import contextlib
 import functools
 
 import jax
@@ -155,10 +156,37 @@ def test_what_was_rendered_is_kept(tmp_path, monkeypatch):
         raise OSError("the disk is full")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="full"):
-        SyntheticFaces(**arguments, cache=tmp_path / "other")
+    with pytest.warns(UserWarning, match=r"other \(the disk is full\).*give a cache that"):
+        unkept = SyntheticFaces(**arguments, cache=tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
-    for faces in (first, again):
+    for faces in (first, again, unkept):
         np.testing.assert_array_equal(faces.images, fresh.images)
         np.testing.assert_array_equal(faces.severity, fresh.severity)
         np.testing.assert_array_equal(faces.labels, fresh.labels)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "another's", "a folder"])
+def test_what_was_kept_and_damaged_is_rendered_again(tmp_path, damage):
+    arguments = dict(identities=2, images_per_identity=2, image_size=32, seed=3)
+    fresh = SyntheticFaces(**arguments, cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    content = kept.read_bytes()
+    half = len(content) // 2
+    if damage == "truncated":
+        kept.write_bytes(content[:half])
+    elif damage == "emptied":
+        kept.write_bytes(b"")
+    elif damage == "flipped":
+        kept.write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
+    elif damage == "another's":
+        np.savez(kept, images=fresh.images[:1], severity=fresh.severity[:1])
+    else:
+        kept.unlink()
+        kept.mkdir()
+    warned = pytest.warns(UserWarning, match="cannot be kept")
+    with warned if damage == "a folder" else contextlib.nullcontext():
+        again = SyntheticFaces(**arguments, cache=tmp_path)
+    np.testing.assert_array_equal(again.images, fresh.images)
+    if damage != "a folder":
+        with np.load(kept) as mended:
+            np.testing.assert_array_equal(mended["images"], fresh.images)

@@ -4,27 +4,24 @@ The records hold encoded images; the labels are in the index (`labels.npy`, `ide
 relabelling never rewrites an image. TensorFlow is never imported.
 """
 
-import contextlib
 import dataclasses
-import io
+import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 
 from facejax import files
-from facejax.data.sources import Source, decode, fingerprint, identity_names
+from facejax.data import manifest
+from facejax.data.folder import counted, few
+from facejax.data.sources import Source
 from facejax.errors import UserError
 
-_VERSION = "1.0.0"
-_LABELS = "labels.npy"
-_IDENTITIES = "identities.json"
+LABELS = "labels.npy"
+IDENTITIES = "identities.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +32,9 @@ class DatasetSource:
     records: Any  # TFDS's random access to the array_record files
     labels: np.ndarray
     identity_names: tuple[str, ...]
+    content: str  # the fingerprint of what it was built from
+    skipped: tuple[tuple[str, str], ...]  # the damaged images that were left out, and why
+    passed_over: tuple[str, ...]  # what was left out, as in a `FolderSource`
 
     @property
     def num_classes(self) -> int:
@@ -42,95 +42,79 @@ class DatasetSource:
         return len(self.identity_names)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
+        try:
+            record = self.records[index]
+        except (OSError, RuntimeError) as error:
+            raise manifest.damaged(
+                self.directory, f"record {index}: {first_line(error)}"
+            ) from error
         label = int(self.labels[index])
         return {"image": record["image"], "label": label, "id": record["id"].decode()}
 
-
-def build_dataset(
-    source: Source,
-    directory: str | os.PathLike[str],
-    *,
-    name: str = "faces",
-    progress: bool = True,
-) -> DatasetSource:
-    """Writes a source as an array_record dataset, or finds the one written before.
-
-    The dataset is the sub-directory `<name>-<fingerprint>`: another content is another dataset, and
-    an unchanged source is not written again; see `facejax.data.fingerprint`. Every image is decoded
-    once, to check it. The dataset appears in `directory` all at once, when it is whole; processes
-    on one machine that build the same dataset wait for the first of them.
-
-    Args:
-      source: the records; images that are arrays are stored as PNG.
-      directory: where datasets are kept; made if need be.
-      name: lower-case name of the dataset (a TFDS name: letters, digits, `_`).
-      progress: show a progress bar on stderr.
-
-    Returns:
-      The dataset as a source, records in the order of `source`.
-
-    Raises:
-      UserError: an image does not decode, a label is out of range, or `directory` cannot be
-        written; nothing is left behind.
-    """
-    directory = pathlib.Path(directory)
-    check_labels(source, source.num_classes)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with files.lock(directory / f".{name}.lock"):
-            final = directory / f"{name}-{fingerprint(source)[:16]}"
-            if not final.exists():
-                _write(source, final, name=name, progress=progress)
-    except OSError as error:
-        raise UserError(
-            f"No dataset could be written to {directory} ({error}): give a directory with room "
-            "that can be written."
-        ) from error
-    return dataset_source(final)
+    def fingerprint(self) -> str:
+        """Hash of what it was built from, and of the index; no record is read."""
+        digest = hashlib.sha256(self.content.encode() + self.labels.tobytes())
+        digest.update(json.dumps([self.identity_names, self.skipped]).encode())
+        return digest.hexdigest()
 
 
 def dataset_source(directory: str | os.PathLike[str]) -> DatasetSource:
     """Reads a dataset that `build_dataset` wrote.
 
+    Its files are compared with its manifest: their sizes, and their contents where they may have
+    changed since the last time. The index is the user's own, and need only fit the records.
+
     Args:
-      directory: the dataset itself, or the directory given to `build_dataset` if it has just one.
+      directory: the dataset itself, or the directory given to `build_dataset` if it has just one;
+        `~` is the home.
 
     Returns:
       A source whose `[i]` is `{"image": encoded bytes, "label": int, "id": str}`. It can be
       pickled.
 
     Raises:
-      UserError: there is no dataset or more than one, or the index does not fit the records.
+      UserError: there is no dataset or more than one, it is damaged or cannot be read, or the index
+        does not fit the records.
     """
-    directory = pathlib.Path(directory)
-    if not (directory / "dataset_info.json").exists():
-        found = sorted(info.parent for info in directory.glob("*/dataset_info.json"))
-        if not found:
-            raise UserError(f"{directory} has no dataset: build one from a folder of identities.")
-        if len(found) > 1:
-            names = ", ".join(folder.name for folder in found)
-            raise UserError(f"{directory} has more than one dataset: name one of {names} in it.")
-        (directory,) = found
-    builder = tfds.builder_from_directory(directory)
-    records = builder.as_data_source(split="train", decoders={"image": tfds.decode.SkipDecoding()})
+    directory = files.expand(directory)
     try:
-        labels = np.load(directory / _LABELS).astype(np.int32)
-        identity_names = tuple(json.loads((directory / _IDENTITIES).read_text("utf-8")))
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{directory} has no readable identity index ({_LABELS}, {_IDENTITIES}): build the "
-            "dataset again."
-        ) from error
-    if labels.shape != (len(records),):
-        raise UserError(
-            f"{directory / _LABELS} has shape {labels.shape} but there are {len(records)} records: "
-            "give one label for each."
+        return opened(directory if _is_dataset(directory) else _only_dataset_in(directory))
+    except OSError as error:
+        raise not_read(directory, error) from error
+
+
+def opened(directory: pathlib.Path) -> DatasetSource:
+    """Reads the dataset that is `directory` itself.
+
+    Args:
+      directory: the dataset.
+
+    Raises:
+      UserError: it is damaged, or the index does not fit the records.
+      OSError: it cannot be read.
+    """
+    written = manifest.check(directory)
+    try:
+        builder = tfds.builder_from_directory(directory)
+        records = builder.as_data_source(
+            split="train", decoders={"image": tfds.decode.SkipDecoding()}
         )
-    source = DatasetSource(directory, records, labels, identity_names)
+        count = len(records)
+    except OSError:  # no more open files, say: that does not make it damaged
+        raise
+    except Exception as error:  # TFDS, protobuf and array_record each raise their own
+        raise manifest.damaged(directory, first_line(error)) from error
+    labels, names = _index(directory, count)
+    left_out: tuple[str, ...] = ()
+    if written.skipped:
+        what = counted(len(written.skipped), "damaged image")
+        left_out = (f"{what} ({few([name for name, _ in written.skipped])})",)
+    source = DatasetSource(
+        directory, records, labels, names, written.content, written.skipped, left_out
+    )
     check_labels(source, source.num_classes)
     return source
 
@@ -156,61 +140,68 @@ def check_labels(source: Source, num_classes: int) -> None:
         )
 
 
-def _write(source: Source, final: pathlib.Path, *, name: str, progress: bool) -> None:
-    """Writes the dataset beside `final`, which it becomes once it is whole."""
-    for stale in final.parent.glob(f".{name}-*.partial-*"):  # of a killed process: the lock is ours
-        files.remove(stale)
-    with files.replacing(final) as partial:
-        tfds.disable_progress_bar()  # TFDS shows one for each phase; ours shows the images
-        builder = _Builder(source, name=name, data_dir=partial / "tfds", progress=progress)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
-            builder.download_and_prepare()
-        for file in pathlib.Path(builder.data_dir).iterdir():  # tfds/NAME/VERSION/
-            file.rename(partial / file.name)
-        files.remove(partial / "tfds")
-        labels = io.BytesIO()
-        np.save(labels, np.asarray(source.labels, np.int32))
-        files.write(partial / _LABELS, labels.getvalue())
-        files.write(partial / _IDENTITIES, json.dumps(identity_names(source), indent=1))
+def not_read(directory: pathlib.Path, error: OSError) -> UserError:
+    """The sentence about a dataset that the system does not let us read.
+
+    Args:
+      directory: the dataset, or what holds it.
+      error: what the system said.
+    """
+    return UserError(
+        f"the dataset {directory} cannot be read ({error}): make it readable or give another "
+        "directory."
+    )
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Writes a source in its own order."""
+def first_line(error: Exception) -> str:
+    """What a library said, or the first line of it.
 
-    VERSION = tfds.core.Version(_VERSION)
+    Args:
+      error: what it raised.
+    """
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
-    def __init__(self, source: Source, *, name: str, data_dir: pathlib.Path, progress: bool):
-        self.name = name
-        self._source = source
-        self._progress = progress
-        super().__init__(data_dir=data_dir, file_format="array_record")
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(None, None, 3)),
-                "label": np.int32,
-                "id": tfds.features.Text(),
-            }
+def _is_dataset(directory: pathlib.Path) -> bool:
+    """Whether a dataset was written there, whatever is left of it."""
+    return any((directory / name).exists() for name in (manifest.MANIFEST, "dataset_info.json"))
+
+
+def _only_dataset_in(directory: pathlib.Path) -> pathlib.Path:
+    folders = sorted(directory.iterdir()) if directory.is_dir() else []
+    found = [folder for folder in folders if folder.name[0] != "." and _is_dataset(folder)]
+    if not found:
+        raise UserError(f"{directory} has no dataset: build one from a folder of identities.")
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found)
+        raise UserError(f"{directory} has more than one dataset: name one of {names} in it.")
+    return found[0]
+
+
+def _index(directory: pathlib.Path, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The labels, int32 [count], and the name of each."""
+    try:
+        with (directory / LABELS).open("rb") as file:
+            labels = np.lib.format.read_array(file)  # np.load would take a zip file too
+        names = json.loads((directory / IDENTITIES).read_text("utf-8"))
+    except (FileNotFoundError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{directory} has no readable identity index ({LABELS}, {IDENTITIES}): build the "
+            "dataset again."
+        ) from error
+    if labels.shape != (count,):
+        raise UserError(
+            f"{directory / LABELS} has shape {labels.shape} but there are {count} records: "
+            "give one label for each."
         )
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        indices = tqdm.tqdm(
-            range(len(self._source)),
-            desc=f"writing {self.name}",
-            unit=" images",
-            disable=not self._progress,
+    if labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{directory / LABELS} is of type {labels.dtype}: give labels that are whole numbers."
         )
-        for index in indices:
-            record = self._source[index]
-            image = record["image"]
-            record_id = record.get("id", f"record {index}")
-            decoded = decode(image, None, record_id)
-            if isinstance(image, np.ndarray):
-                image = cv2.imencode(".png", cv2.cvtColor(decoded, cv2.COLOR_RGB2BGR))[1].tobytes()
-            yield index, {"image": image, "label": int(record["label"]), "id": record_id}
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"{directory / IDENTITIES} is not a list of names: give one string for each label."
+        )
+    # those that int32 cannot hold stay out of range, and are refused as such
+    bounded = np.clip(labels.astype(np.int64), -1, np.iinfo(np.int32).max)
+    return bounded.astype(np.int32), tuple(names)

@@ -9,7 +9,10 @@ import cv2
 import grain
 import numpy as np
 
-from facejax.data.sources import Source, decode
+from facejax import files
+from facejax.data.dataset import DatasetSource
+from facejax.data.images import decode, read_file
+from facejax.data.sources import Source
 from facejax.errors import UserError
 
 
@@ -117,12 +120,12 @@ def padded_batches(
 
 
 def read_images(
-    files: Sequence[pathlib.Path], *, image_size: int, threads: int | None = None
+    paths: Sequence[str | pathlib.Path], *, image_size: int, threads: int | None = None
 ) -> Iterator[np.ndarray]:
     """Image files in order, read and decoded ahead of the caller.
 
     Args:
-      files: paths of encoded images.
+      paths: of encoded images; `~` is the home.
       image_size: side of the images in pixels; others are resized.
       threads: as in `batches`.
 
@@ -130,14 +133,14 @@ def read_images(
       An iterator of uint8 [image_size, image_size, 3] RGB.
 
     Raises:
-      UserError: from the iterator, an image that does not decode.
+      UserError: from the iterator, an image that cannot be read or is damaged.
     """
     _one_thread_per_image()
 
-    def read(file: pathlib.Path) -> np.ndarray:
-        return decode(file.read_bytes(), image_size, str(file))
+    def read(path: str | pathlib.Path) -> np.ndarray:
+        return decode(read_file(files.expand(path)), image_size, str(path))
 
-    images = grain.MapDataset.source(files).map(read)
+    images = grain.MapDataset.source(paths).map(read)
     return iter(images.to_iter_dataset(_read_options(threads, prefetch=64)))
 
 
@@ -170,10 +173,14 @@ def _identity_batches(
 def _reader(source: Source, image_size: int) -> Callable[[int], dict[str, Any]]:
     """From the number of a record to its row of a batch."""
     _one_thread_per_image()
+    # To find that an image is whole holds up the other threads, and once is enough.
+    whole = np.full(len(source), isinstance(source, DatasetSource))
 
     def read(number: int) -> dict[str, Any]:
         record = source[int(number)]
-        image = decode(record["image"], image_size, record.get("id", f"record {number}"))
+        name = record.get("id", f"record {number}")
+        image = decode(record["image"], image_size, name, whole=bool(whole[number]))
+        whole[number] = True
         return {"image": image, "label": np.int32(record["label"]), "record": np.int64(number)}
 
     return read

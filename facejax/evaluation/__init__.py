@@ -1,6 +1,7 @@
 """Evaluation: verification of pairs, baselines and reports."""
 
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
+from facejax.evaluation.pair_images import resolve_images
 from facejax.evaluation.pairs import (
     LabelPairs,
     Pairs,
@@ -8,7 +9,6 @@ from facejax.evaluation.pairs import (
     draw_pairs,
     pair_folds,
     read_pairs,
-    resolve_images,
 )
 from facejax.evaluation.protocols import ImageFiles, Protocol, evaluate, from_pairs, synthetic
 from facejax.evaluation.report import (

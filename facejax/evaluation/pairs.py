@@ -6,12 +6,16 @@ tabs or spaces. `Name 3` is the image `Name/Name_0003`. The plain format has no 
 are `path_a,path_b,1` (same) or `path_a,path_b,0`, with commas or tabs.
 """
 
+import csv
+import posixpath
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from facejax.data.sources import IMAGE_SUFFIXES, is_image
+from facejax import files
 from facejax.errors import UserError
 
 
@@ -38,29 +42,22 @@ def read_pairs(path: str | Path) -> Pairs:
     """Reads a pair file of either format; empty lines are passed over.
 
     Args:
-      path: the file.
+      path: the file, UTF-8; `~` is the home. Fields may be quoted as in CSV.
 
     Returns:
       Pairs. The folds are ten, or as many as an LFW header says: see `pair_folds`.
 
     Raises:
       UserError: the file cannot be read, a line is malformed (its number and the remedy are
-        named), the header promises another number of pairs, or a kind of pair is missing.
+        named), an image is paired with itself, a pair is called both same and different, the
+        header promises another number of pairs, or a kind of pair is missing.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"there is no pair file {path}: check the path given as pairs") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"the pair file {path} cannot be read as text ({error}): give a text file of pairs"
-        ) from None
-    lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    path = files.expand(path)
+    lines = [(i, line.strip()) for i, line in enumerate(_text(path), 1) if line.strip()]
     if not lines:
         raise UserError(f"the pair file {path} is empty: give a file with one pair per line")
     header = lines[0][1].split()
-    is_lfw = len(header) <= 2 and all(field.isdecimal() for field in header)
+    is_lfw = len(header) <= 2 and all(map(_is_number, header))
     parse = _lfw_pair if is_lfw else _plain_pair
     parsed = [parse(line, f"{path}, line {i}") for i, line in lines[is_lfw:]]
     same = np.array([pair[2] for pair in parsed], bool)
@@ -78,7 +75,7 @@ def read_pairs(path: str | Path) -> Pairs:
             f"{path} has {same.sum()} same and {(~same).sum()} different pairs in {folds} folds: "
             "verification needs at least two pairs of each kind and two folds"
         )
-    return Pairs(
+    pairs = Pairs(
         [pair[0] for pair in parsed],
         [pair[1] for pair in parsed],
         same,
@@ -86,93 +83,122 @@ def read_pairs(path: str | Path) -> Pairs:
         np.array([i for i, _ in lines[is_lfw:]]),
         path,
     )
+    first, second = (list(map(_plainest, side)) for side in (pairs.first, pairs.second))
+    refuse_contradictions(first, second, pairs)
+    return pairs
+
+
+def _text(path: Path) -> list[str]:
+    """The lines of a file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there is no pair file {path}: check the path given as pairs") from None
+    except OSError as error:
+        raise UserError(
+            f"the pair file {path} cannot be read as text ({error.strerror}): give a text file of "
+            "pairs that can be read"
+        ) from error
+    try:
+        if b"\0" in content:  # a text in UTF-16, which often is UTF-8 too
+            raise ValueError
+        text = content.decode("utf-8-sig")
+    except ValueError:
+        raise UserError(
+            f"the pair file {path} cannot be read as text in UTF-8: save it as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """The fields of a line, without quotes; spaces separate however many they are."""
+    try:
+        rows = csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True)
+        return [field.strip() for field in next(rows)]
+    except csv.Error:  # a quote that is not closed, a field of more than 128 KiB
+        return []
+
+
+def _is_number(field: str) -> bool:
+    return field.isdecimal() and len(field) < 10
+
+
+def _plainest(name: str) -> str:
+    """One spelling for what is plainly one file."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name))
+
+
+def shown(text: str) -> str:
+    """A text of the file in quotes, shortened for a message.
+
+    Args:
+      text: any.
+    """
+    return repr(text if len(text) <= 100 else f"{text[:97]}...")
+
+
+def refuse_contradictions(first: Sequence[Any], second: Sequence[Any], pairs: Pairs) -> None:
+    """Refuses an image paired with itself, and a pair that is both same and different.
+
+    Args:
+      first: [N] what stands for the first image of each pair, equal for equal images.
+      second: [N] for the second image.
+      pairs: the pairs themselves.
+
+    Raises:
+      UserError: naming the lines.
+    """
+    seen: dict[frozenset[Any], int] = {}
+    for number, images in enumerate(zip(first, second, strict=True)):
+        names = f"{shown(pairs.first[number])} and {shown(pairs.second[number])}"
+        where = f"{pairs.path}, line {pairs.lines[number]}"
+        if images[0] == images[1]:
+            raise UserError(
+                f"{where}: {names} are one image, which is paired with itself; pair two different "
+                "images"
+            )
+        earlier = seen.setdefault(frozenset(images), number)
+        if pairs.same[earlier] != pairs.same[number]:
+            raise UserError(
+                f"{where}: {names} are called {_kind(pairs, number)}, but {_kind(pairs, earlier)} "
+                f"in line {pairs.lines[earlier]}; drop the wrong line"
+            )
+
+
+def _kind(pairs: Pairs, number: int) -> str:
+    return "the same person" if pairs.same[number] else "different people"
 
 
 def _lfw_pair(line: str, where: str) -> tuple[str, str, bool]:
-    fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
-    if len(fields) not in (3, 4) or not all(
-        number.isdecimal() for number in (fields[1], fields[-1])
-    ):
+    fields = _fields(line, "\t" if "\t" in line else " ")
+    if len(fields) not in (3, 4) or not (_is_number(fields[1]) and _is_number(fields[-1])):
         raise UserError(
-            f"{where}: {line!r} is not a pair; write `name i j` for two images of one person or "
-            "`name i name j` for two people"
+            f"{where}: {shown(line)} is not a pair; write `name i j` for two images of one person "
+            "or `name i name j` for two people"
         )
     names = (fields[0], fields[-2] if len(fields) == 4 else fields[0])
     if len(fields) == 4 and names[0] == names[1]:
         raise UserError(
-            f"{where}: {line!r} pairs {names[0]!r} with itself as different people; write "
-            f"`{names[0]} {fields[1]} {fields[3]}` for two images of one person"
+            f"{where}: {shown(line)} pairs {shown(names[0])} with itself as different people; "
+            f"write `{shown(names[0])[1:-1]} {fields[1]} {fields[3]}` for two images of one person"
         )
     first, second = (
         f"{name}/{name}_{int(number):04d}"
         for name, number in zip(names, (fields[1], fields[-1]), strict=True)
     )
-    return _distinct(first, second, where), second, len(fields) == 3
+    return first, second, len(fields) == 3
 
 
 def _plain_pair(line: str, where: str) -> tuple[str, str, bool]:
-    fields = [field.strip() for field in line.split("\t" if "\t" in line else ",")]
+    fields = _fields(line, ",")
+    if len(fields) != 3:
+        fields = _fields(line, "\t")
     if len(fields) != 3 or not (fields[0] and fields[1]) or fields[2] not in ("0", "1"):
         raise UserError(
-            f"{where}: {line!r} is not a pair; write `path_a,path_b,1` for two images of one "
+            f"{where}: {shown(line)} is not a pair; write `path_a,path_b,1` for two images of one "
             "person or `path_a,path_b,0` for two people (or begin an LFW file with its count)"
         )
-    return _distinct(fields[0], fields[1], where), fields[1], fields[2] == "1"
-
-
-def _distinct(first: str, second: str, where: str) -> str:
-    if first == second:
-        raise UserError(f"{where}: {first!r} is paired with itself; pair two different images")
-    return first
-
-
-def resolve_images(pairs: Pairs, folder: str | Path) -> tuple[list[Path], np.ndarray]:
-    """Finds the image files of the pairs, each once.
-
-    Args:
-      pairs: names that are files under the folder, or become so with one of
-        `facejax.data.sources.IMAGE_SUFFIXES`, in any case.
-      folder: where the images are.
-
-    Returns:
-      (files, indices): M distinct files in the order of first use, and [N, 2] int numbers in
-      [0, M) of the images of each pair.
-
-    Raises:
-      UserError: there is no such folder, or a pair names a missing image.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"there is no image folder {folder}: give the folder the pairs refer to")
-    listed: dict[Path, dict[str, Path]] = {}  # each folder is read once, however many its pairs
-    numbers: dict[str, int] = {}
-    files: list[Path] = []
-    for names, line in zip(zip(pairs.first, pairs.second, strict=True), pairs.lines, strict=True):
-        for name in names:
-            if name in numbers:
-                continue
-            found: Path | None = folder / name
-            if not (folder / name).is_file():
-                inside = (folder / name).parent
-                if inside not in listed:
-                    listed[inside] = _images_by_stem(inside)
-                found = listed[inside].get(Path(name).name)
-            if found is None:
-                raise UserError(
-                    f"{pairs.path}, line {line} names the image {name!r}, which is not in "
-                    f"{folder}: add the image, drop the line or give another image folder"
-                )
-            numbers[name] = len(files)
-            files.append(found)
-    indices = [(numbers[a], numbers[b]) for a, b in zip(pairs.first, pairs.second, strict=True)]
-    return files, np.array(indices, np.int64)
-
-
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    """The images of a folder, {} if it is not there, by their names without the suffix."""
-    images = [path for path in folder.glob("*") if is_image(path.name) and path.is_file()]
-    images.sort(key=lambda path: (IMAGE_SUFFIXES.index(path.suffix.lower()), path.name))
-    return {path.stem: path for path in reversed(images)}  # the first one stays
+    return fields[0], fields[1], fields[2] == "1"
 
 
 def draw_pairs(labels: np.ndarray, *, pairs: int, seed: int) -> LabelPairs:

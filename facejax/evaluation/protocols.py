@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from facejax.data import read_images
-from facejax.evaluation.pairs import draw_pairs, read_pairs, resolve_images
+from facejax.evaluation.pair_images import resolve_images
+from facejax.evaluation.pairs import draw_pairs, read_pairs
 from facejax.evaluation.verification import Verification, verify
 from facejax.synthetic import SyntheticFaces
 

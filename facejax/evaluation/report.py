@@ -128,7 +128,7 @@ def write_report(
     """Writes `verification.json`, `roc.png`, `scores.png` and `index.html`, in place of old ones.
 
     Args:
-      directory: made where it is missing.
+      directory: made where it is missing; `~` is the home.
       results: by the name that is shown, one or more, on the same pairs.
       title: of the page, which should say whose faces they are.
 
@@ -136,7 +136,7 @@ def write_report(
       The four files. The JSON has all numbers but the pairs' scores; the page shows the table and
       the pictures, and needs no other file.
     """
-    directory = Path(directory)
+    directory = files.expand(directory)
     summary = {name: _summary(result) for name, result in results.items()}
     numbers = directory / "verification.json"
     files.write(numbers, json.dumps(summary, indent=1, allow_nan=False) + "\n")

@@ -9,6 +9,7 @@ import hashlib
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -151,7 +152,8 @@ class SyntheticFaces:
 
     Image `j` of person `k`, counted from person 0 of the seed, is bitwise the same whatever
     slice of the people it is rendered with; disjoint ranges of people share nobody. `cache` is a
-    folder where what was rendered is kept for the next time. Severity is
+    folder (`~` is the home) where what was rendered is kept for the next time; it is rendered again
+    where that is damaged, and a folder that cannot be written is a warning. Severity is
     uniform in [0, 1]; see `draw_nuisance`. `source[i]` is `{"image", "label", "severity"}`.
 
     Attributes:
@@ -188,20 +190,36 @@ class SyntheticFaces:
         count = identities * images_per_identity
         self.num_classes = identities
         self.labels = np.repeat(np.arange(identities, dtype=np.int32), images_per_identity)
-        kept_at = None
-        if cache is not None:
-            arguments = (identities, images_per_identity, image_size, seed, first_identity)
-            kept_at = pathlib.Path(cache) / f"synthetic-{_fingerprint(arguments)}.npz"
-            if kept_at.exists():
-                with np.load(kept_at) as kept:
-                    self.images, self.severity = kept["images"], kept["severity"]
-                return
         self.images = np.empty((count, image_size, image_size, 3), np.uint8)
         self.severity = np.empty((count,), np.float32)
-        self._render(first_identity, images_per_identity, image_size, seed)
-        if kept_at is not None:
-            with files.replacing(kept_at) as partial:
+        if cache is None:
+            self._render(first_identity, images_per_identity, image_size, seed)
+            return
+        arguments = (identities, images_per_identity, image_size, seed, first_identity)
+        kept_at = files.expand(cache) / f"synthetic-{_fingerprint(arguments)}.npz"
+        if not self._load(kept_at):
+            self._render(first_identity, images_per_identity, image_size, seed)
+            self._save(kept_at)
+
+    def _load(self, path: pathlib.Path) -> bool:
+        """Takes what is kept; False if there is nothing, or not what was written."""
+        kept = files.load_arrays(path, "images", "severity")
+        wanted = [(array.shape, array.dtype) for array in (self.images, self.severity)]
+        if kept is None or [(array.shape, array.dtype) for array in kept] != wanted:
+            return False
+        self.images, self.severity = kept
+        return True
+
+    def _save(self, path: pathlib.Path) -> None:
+        try:
+            with files.replacing(path) as partial:
                 np.savez(partial, images=self.images, severity=self.severity)
+        except OSError as error:  # the faces are there all the same
+            warnings.warn(
+                f"the rendered faces cannot be kept in {path.parent} ({error}), and are rendered "
+                "again next time: give a cache that can be written",
+                stacklevel=3,
+            )
 
     def _render(
         self, first_identity: int, images_per_identity: int, image_size: int, seed: int

@@ -1,0 +1,203 @@
+"""Which files are images, what they decode to, and what is said of those that are damaged."""
+
+import os
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from facejax.data import IMAGE_SUFFIXES, decode, is_hidden, is_image
+from facejax.data.images import damage
+from facejax.data.stderr import hearing
+from facejax.errors import UserError
+from tests.test_sources import encode, smooth
+
+
+def jpeg(**options: int) -> bytes:
+    """A JPEG of some detail, so that its second half is not all alike."""
+    noise = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    image = cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC)
+    flags = [number for key, value in options.items() for number in (getattr(cv2, key), value)]
+    return cv2.imencode(".jpg", image, flags)[1].tobytes()
+
+
+def zero_tail(data: bytes, end: bytes) -> bytes:
+    """The file of a download that was interrupted after its room was made."""
+    half = len(data) // 2
+    return data[:half] + bytes(len(data) - half - len(end)) + end
+
+
+JPEGS = {
+    "baseline": jpeg(),
+    "progressive": jpeg(IMWRITE_JPEG_PROGRESSIVE=1),
+    "optimised": jpeg(IMWRITE_JPEG_OPTIMIZE=1),
+    "with restarts": jpeg(IMWRITE_JPEG_RST_INTERVAL=4),
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_jpeg_that_libjpeg_would_repair_is_damaged(kind, capfd):
+    whole = JPEGS[kind]
+    assert damage(whole) == ""
+    assert damage(whole + b"\0" * 100) == "", "what follows the end marker is no part of it"
+    half = len(whole) // 2
+    damaged = {
+        "zero tail": zero_tail(whole, b"\xff\xd9"),
+        "zero tail without an end": zero_tail(whole, b""),
+        "cut": whole[:half],
+        "cut and ended": whole[:half] + b"\xff\xd9",
+    }
+    for name, data in damaged.items():
+        assert damage(data), name
+        with pytest.raises(UserError, match=r"^x\.jpg (is damaged|does not decode) .*remove it\.$"):
+            decode(data, None, "x.jpg")
+    assert capfd.readouterr() == ("", ""), "libjpeg spoke for itself"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jp2"])
+def test_other_formats_with_an_end_of_zeros_or_cut_are_damaged(suffix, capfd):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    whole = encode(noise, suffix)
+    assert damage(whole) == ""
+    for data in (zero_tail(whole, b""), whole[: len(whole) // 2], whole[:20], whole[:-8], b""):
+        assert damage(data)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", sorted(set(IMAGE_SUFFIXES) - {".jfif"}))
+def test_the_beginning_of_a_file_is_damage_however_short(suffix):
+    layers = np.random.default_rng(0).integers(0, 256, (32, 32, 4), np.uint8)
+    pixels = {".pgm": layers[..., 0], ".ppm": layers[..., :3], ".pnm": layers[..., :3]}.get(
+        suffix, layers
+    )
+    ok, data = cv2.imencode(suffix, np.ascontiguousarray(pixels))
+    assert ok
+    assert damage(data.tobytes()) == ""
+    for length in range(60):
+        assert damage(data.tobytes()[:length])
+
+
+def test_what_others_write_to_stderr_still_comes_out(capfd):
+    with hearing("Corrupt JPEG") as heard:
+        os.write(2, b"Corrupt JPEG data: so\nsomebody else\n")
+    assert heard == ["Corrupt JPEG data: so"]
+    assert capfd.readouterr().err == "somebody else\n"
+    with pytest.raises(ZeroDivisionError), hearing("x"):
+        raise ZeroDivisionError
+    os.write(2, b"x is heard no more\n")
+    assert capfd.readouterr().err == "x is heard no more\n"
+
+
+def test_a_header_that_promises_too_much_is_damage():
+    header = struct.pack(">IIBBBBB", 2**30, 2**30, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header
+    chunk += struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    bitmap = encode(smooth(8, 8), ".bmp")
+    bitmap = bitmap[:18] + struct.pack("<ii", 2**30, 2**30) + bitmap[26:]  # imdecode raises
+    pgm = b"P5\n999999999 999999999\n255\n" + bytes(99)
+    for data in (b"\x89PNG\r\n\x1a\n" + chunk, bitmap, pgm):
+        assert damage(data) == "does not decode as an image"
+
+
+def pnm(kind: int, maximum: int, values: np.ndarray) -> bytes:
+    """[H, W] (PGM) or [H, W, 3] (PPM) values up to `maximum`, as text or in binary."""
+    head = f"P{kind}\n# a comment\n{values.shape[1]} {values.shape[0]}\n{maximum}\n".encode()
+    if kind in (2, 3):
+        return head + " ".join(map(str, values.ravel().tolist())).encode() + b"\n"
+    return head + values.astype(">u2" if maximum > 255 else np.uint8).tobytes()
+
+
+@pytest.mark.parametrize("maximum", [1, 100, 255, 256, 1023, 4095, 65535])
+@pytest.mark.parametrize("kind", [2, 3, 5, 6])
+def test_pgm_and_ppm_are_scaled_by_their_own_maximum(kind, maximum):
+    shape = (5, 4, 3) if kind in (3, 6) else (5, 4)
+    values = np.random.default_rng(0).integers(0, maximum + 1, shape)
+    values.flat[0], values.flat[1] = maximum, 0
+    decoded = decode(pnm(kind, maximum, values), None)
+    expected = np.floor(values * 255 / maximum + 0.5)
+    expected = np.broadcast_to(expected.reshape(5, 4, -1), (5, 4, 3))
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, expected)
+    assert decoded[0, 0, 0] == 255
+    assert damage(pnm(kind, maximum, values)[: -7 if kind in (2, 3) else -1]), "cut"
+
+
+@pytest.mark.parametrize("maximum", [0, 65536])
+def test_a_pgm_without_a_usable_maximum_is_damage(maximum):
+    assert damage(b"P5\n2 2\n%d\n" % maximum + bytes(8))
+
+
+def test_images_of_16_bits_are_scaled():
+    values = np.array([0, 127, 129, 257, 32768, 40000, 65280, 65535], np.uint16)
+    image = np.repeat(values[None, :, None], 3, axis=2)
+    for suffix in (".png", ".tif"):
+        decoded = decode(cv2.imencode(suffix, image)[1].tobytes(), None)
+        np.testing.assert_array_equal(decoded[0, :, 1], np.round(values / 257.0))
+
+
+def test_float_pixels_are_refused_by_their_type():
+    data = cv2.imencode(".tif", np.ones((4, 4, 3), np.float32))[1].tobytes()
+    assert damage(data) == "has pixels of type float32, not of 8 or 16 bits"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jp2", ".avif", ".gif"])
+def test_transparent_pixels_show_grey(suffix):
+    if suffix not in IMAGE_SUFFIXES:
+        pytest.skip(f"this OpenCV does not read {suffix}")
+    image = np.zeros((32, 32, 4), np.uint8)
+    image[..., 2], image[:16, :, 3] = 255, 255  # red, the lower half wholly transparent
+    flags = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+    decoded = decode(cv2.imencode(suffix, image, flags)[1].tobytes(), None).astype(int)
+    assert np.abs(decoded[2, 2] - [255, 0, 0]).max() <= 4  # some of them lose a little
+    np.testing.assert_array_equal(decoded[29, 29], 127)
+
+
+def test_half_transparent_pixels_are_mixed_at_8_and_16_bits():
+    image = np.zeros((4, 4, 4), np.uint8)
+    image[..., 2], image[..., 3] = 255, 128
+    mixed = [255 * 128 / 255 + 127 * 127 / 255, 127 * 127 / 255, 127 * 127 / 255]
+    for pixels in (image, image.astype(np.uint16) * 257):
+        decoded = decode(cv2.imencode(".png", pixels)[1].tobytes(), None)
+        assert np.abs(decoded[0, 0] - mixed).max() <= 0.51
+
+
+def test_a_palette_with_a_transparent_entry():
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0))
+    data += chunk(b"PLTE", bytes([255, 0, 0, 0, 0, 255])) + chunk(b"tRNS", b"\0")
+    data += chunk(b"IDAT", zlib.compress(b"\0\0\1")) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(decode(data, None)[0], [[127, 127, 127], [0, 0, 255]])
+
+
+def test_every_suffix_that_is_taken_can_be_read():
+    for suffix in IMAGE_SUFFIXES:
+        pixels = smooth(32, 32)  # JPEG 2000 takes none smaller
+        pixels = pixels[..., 0] if suffix == ".pgm" else pixels
+        same = {".jfif": ".jpg", ".jpe": ".jpg", ".pnm": ".ppm"}
+        data = cv2.imencode(same.get(suffix, suffix), pixels)[1].tobytes()
+        assert decode(data, 8, suffix).shape == (8, 8, 3)
+    assert {".jpg", ".jfif", ".png", ".pgm", ".ppm", ".tif", ".tiff"} <= set(IMAGE_SUFFIXES)
+
+
+def test_names_of_images_and_hidden_names():
+    assert all(
+        is_image(f"x{suffix}") and is_image(f"x{suffix.upper()}") for suffix in IMAGE_SUFFIXES
+    )
+    assert not any(map(is_image, ("x.txt", "jpg", ".jpg", "._x.jpg", "x.jpg.txt", "x")))
+    hidden = ".git .ipynb_checkpoints .thumbnails __MACOSX @eaDir #recycle Thumbs.db lost+found"
+    assert all(map(is_hidden, hidden.split()))
+    assert not any(map(is_hidden, ("Ann", "_Ann", "@ann", "#1", "__ann__", "Ann.", "a.b")))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
+def test_arrays_of_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"x must be uint8 \[H, W, 3\]"):
+        decode(np.zeros(shape, np.uint8), 8, "x")
+    with pytest.raises(ValueError, match="float64"):
+        decode(np.zeros((4, 4, 3)), 8, "x")
