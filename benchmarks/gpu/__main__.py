@@ -122,15 +122,14 @@ def head(context: Context, until: float) -> Iterator[Row]:
 def step(context: Context, until: float) -> Iterator[Row]:
     """facejax alone, then in turns with PyTorch."""
     sizes, quick = context.sizes, context.sizes is QUICK
-    arguments = {"sizes": list(sizes.step.values()), "chunk": sizes.step_chunk}
+    arguments = {"sizes": sizes.step, "chunk": sizes.step_chunk}
 
     def child(module: str, **more: bool) -> Child:
-        return Child(
-            module,
-            {**arguments, **more},
-            seconds=until - time.monotonic(),
-            environment={**context.environment, **BESIDE},
-        )
+        environment = {**context.environment, **BESIDE}
+        if module == "torch_step":
+            environment["JAX_PLATFORMS"] = "cpu"  # it takes the layers' numbers from facejax
+        left = until - time.monotonic()
+        return Child(module, {**arguments, **more}, seconds=left, environment=environment)
 
     with child("step") as ours:
         our_rows = ours.rows()
@@ -174,7 +173,7 @@ def in_turns(sizes: Sizes, children: dict[str, tuple[Child, Iterator[Row]]]) -> 
 
 def parallel(context: Context, until: float) -> Iterator[Row]:
     """pmap = shard_map."""
-    arguments = {"sizes": list(context.sizes.parallel.values())}
+    arguments = {"sizes": context.sizes.parallel}
     yield from alone(context, "parallel", arguments, until)
 
 

@@ -5,8 +5,6 @@ import importlib.util
 import platform
 from collections.abc import Iterator
 
-import jax
-
 from benchmarks.gpu.row import Row
 
 MIB = 2**20
@@ -14,6 +12,8 @@ MIB = 2**20
 
 def rows() -> Iterator[Row]:
     """One row, whose note is the device's name; no memory is known of a CPU."""
+    import jax  # not by the process that only wants the versions
+
     device = jax.devices()[0]
     limit = (device.memory_stats() or {}).get("bytes_limit")
     yield Row(device.device_kind, {} if limit is None else {"memory MiB": limit / MIB})

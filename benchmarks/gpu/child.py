@@ -36,7 +36,10 @@ class Child:
         seconds: float,
         environment: Mapping[str, str],
     ) -> None:
-        self.module, self.seconds, self.late = module, seconds, False
+        self.what = (
+            f"{module}, {arguments['classes']} classes" if "classes" in arguments else module
+        )
+        self.seconds, self.late = max(seconds, 0.0), False
         self.errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - until __exit__
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.gpu.child", module, json.dumps(arguments)],
@@ -48,7 +51,7 @@ class Child:
             text=True,
             start_new_session=True,  # so that what it starts can be ended with it
         )
-        self.timer = threading.Timer(max(seconds, 0), self._end_late)
+        self.timer = threading.Timer(self.seconds, self._end_late)
         self.timer.start()
 
     def __enter__(self) -> "Child":
@@ -71,7 +74,7 @@ class Child:
                 yield row
         code = self.process.wait()
         if code:
-            yield Row(self.module, {}, False, self._reason(code))
+            yield Row(self.what, {}, False, self._reason(code))
 
     def turn(self) -> None:
         """Lets a module that waits for its turn do one thing more."""

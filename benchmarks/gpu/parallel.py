@@ -14,13 +14,13 @@ STEPS = 3
 BOUND = 1e-3
 
 
-def rows(*, sizes: list[Any]) -> Iterator[Row]:
+def rows(*, sizes: dict[str, Any]) -> Iterator[Row]:
     """One row. Products are in full float32, so that what differs is not TF32's rounding.
 
     Args:
-      sizes: a `training.Sizes`, in float32.
+      sizes: the fields of a `training.Sizes`, in float32.
     """
-    chosen = training.Sizes(*sizes)
+    chosen = training.Sizes(**sizes)
     with jax.default_matmul_precision("highest"):
         first, *runs = _trained(chosen, "pmap")
         _, *others = _trained(chosen, "shard_map")

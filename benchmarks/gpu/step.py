@@ -14,14 +14,14 @@ from benchmarks.head_programs import peak_memory
 MIB = 2**20
 
 
-def rows(*, sizes: list[Any], chunk: int) -> Iterator[Row]:
+def rows(*, sizes: dict[str, Any], chunk: int) -> Iterator[Row]:
     """First how long it took to compile; then the time of each chunk, when its turn comes.
 
     Args:
-      sizes: a `training.Sizes`.
+      sizes: the fields of a `training.Sizes`.
       chunk: steps.
     """
-    chosen = training.Sizes(*sizes)
+    chosen = training.Sizes(**sizes)
     start = time.perf_counter()
     built, state = training.build(chosen, parallel="pmap")
     state = built.enter(state)

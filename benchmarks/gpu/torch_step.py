@@ -20,15 +20,15 @@ from benchmarks.gpu.row import Row
 MIB = 2**20
 
 
-def rows(*, sizes: list[Any], chunk: int, on_cpu: bool) -> Iterator[Row]:
+def rows(*, sizes: dict[str, Any], chunk: int, on_cpu: bool) -> Iterator[Row]:
     """As `step.rows`.
 
     Args:
-      sizes: a `training.Sizes`.
+      sizes: the fields of a `training.Sizes`.
       chunk: steps.
       on_cpu: whether a CPU will do where CUDA is missing; nothing is compiled there.
     """
-    chosen = training.Sizes(*sizes)
+    chosen = training.Sizes(**sizes)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and not on_cpu:
         yield Row("PyTorch", {}, note="not timed: it has no CUDA here")
