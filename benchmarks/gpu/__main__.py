@@ -26,6 +26,7 @@ import shlex
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ if not __package__:  # run as a folder: what is imported is beside it, installed
 
 from benchmarks.gpu.about import versions
 from benchmarks.gpu.child import ROOT, Child, run
-from benchmarks.gpu.row import Row
+from benchmarks.gpu.row import Row, in_one_line
 
 
 class Sizes(NamedTuple):
@@ -196,8 +197,12 @@ def measured(parts: list[str], context: Context, deadline: float) -> Iterator[tu
             continue
         if context.sizes is QUICK:
             seconds = left
-        for row in part(context, time.monotonic() + min(seconds, left)):
-            yield name, row
+        try:
+            for row in part(context, time.monotonic() + min(seconds, left)):
+                yield name, row
+        except Exception as error:
+            traceback.print_exc()
+            yield name, Row(name, {}, False, in_one_line(error))
 
 
 def arguments() -> argparse.Namespace:

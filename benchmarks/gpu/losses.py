@@ -3,6 +3,7 @@
 import functools
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent import futures
 
 import jax
 import jax.numpy as jnp
@@ -34,14 +35,23 @@ def rows(*, batch: int, classes: int, dim: int, block: int) -> Iterator[Row]:
       dim: length of an embedding.
       block: classes per block.
     """
-    for dtype in ("float32", "bfloat16"):
-        inputs = _draw(batch, classes, dim, dtype)
-        for name in reference.FORMULAS:
-            try:
-                yield _compared(name, dtype, inputs, block)
-            except Exception as error:  # the others are still worth knowing
-                traceback.print_exc()
-                yield Row(f"{name}, {dtype}", {}, False, in_one_line(error))
+    with futures.ThreadPoolExecutor(8) as pool:  # most of the time is the compiler's
+        rows = [
+            pool.submit(_row, name, dtype, inputs, block)
+            for dtype in ("float32", "bfloat16")
+            for inputs in [_draw(batch, classes, dim, dtype)]
+            for name in reference.FORMULAS
+        ]
+        for row in rows:
+            yield row.result()
+
+
+def _row(name: str, dtype: str, inputs: tuple[jax.Array, ...], block: int) -> Row:
+    try:
+        return _compared(name, dtype, inputs, block)
+    except Exception as error:  # the others are still worth knowing
+        traceback.print_exc()
+        return Row(f"{name}, {dtype}", {}, False, in_one_line(error))
 
 
 def _draw(batch: int, classes: int, dim: int, dtype: str) -> tuple[jax.Array, ...]:
