@@ -1,15 +1,14 @@
 """Time and memory of the classification head: dense, streamed, sampled, and beside PyTorch.
 
-    python benchmarks/head.py                            # all parts but the GPU's, on a CPU
+    python benchmarks/head.py                            # all parts
     python benchmarks/head.py --parts=speed,linearity    # some of them
-    python benchmarks/head.py --gpu                      # bfloat16, up to 20 million classes
-    python benchmarks/head.py --quick [--gpu]            # tiny sizes: whether it runs
+    python benchmarks/head.py --quick                    # tiny sizes: whether it runs
 
 Forward and backward (or a whole step, where it says so) of ArcFace on random embeddings and class
 weights. Each measurement is a process of its own, so that nothing is left from the one before and
-its peak memory is its own. What is compared by time takes turns in one process (not on a GPU),
-and a ratio is the median of the rounds' ratios. PyTorch (extra `bench`) is left out where it is
-missing.
+its peak memory is its own. What is compared by time takes turns in one process, and a ratio is the
+median of the rounds' ratios. PyTorch (extra `bench`) is left out where it is missing. An
+accelerator has a command of its own, `python benchmarks/gpu`.
 """
 
 import datetime
@@ -37,24 +36,17 @@ _SIZES = {
     "linearity": (100_000, 250_000, 500_000, 1_000_000, 2_000_000),
     "sampled": (1_000_000,),
     "losses": (100_000,),
-    "gpu": (125_000, 1_000_000, 2_000_000, 5_500_000, 10_000_000, 20_000_000),
 }
-GPU_BLOCKS = (4096, 16_384, 65_536)
 CENTERS = 3  # of subcenter_arcface, with a third of the classes: as many rows as the others
 
 CHOSEN = flags.DEFINE_list("parts", list(PARTS), f"some of {', '.join(PARTS)}")
-GPU = flags.DEFINE_bool("gpu", False, "the part for a GPU in place of the others")
 QUICK = flags.DEFINE_bool("quick", False, "tiny sizes, two rounds: only whether it runs")
 SIZES = flags.DEFINE_list("classes", None, "numbers of classes, in place of each part's own")
-BATCH = flags.DEFINE_list("batch", None, "rows per step; by default 256, on a GPU 1024 and 64")
+BATCH = flags.DEFINE_list("batch", None, "rows per step; by default 256")
 DIM = flags.DEFINE_integer("dim", 512, "length of an embedding", lower_bound=1)
-DTYPE = flags.DEFINE_enum(
-    "dtype", None, ["float32", "bfloat16"], "of the products; by default bfloat16 on a GPU only"
-)
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "of the products")
 BLOCK = flags.DEFINE_string("block_size", "auto", "classes per block, or auto, facejax's default")
 REPEATS = flags.DEFINE_integer("repeats", 7, "timed rounds, after one that is not", lower_bound=1)
-NETWORK = flags.DEFINE_string("network", "iresnet50", "of the whole step on a GPU; empty for none")
-IMAGE_SIZE = flags.DEFINE_integer("image_size", 112, "that it sees")
 # What this script calls itself with, for one measurement.
 MEASURE = flags.DEFINE_string("measure", None, "JSON: internal")
 
@@ -116,8 +108,8 @@ def measure_here(programs: Sequence[dict[str, Any]], repeats: int) -> Measured:
     return Measured([taken[1:] for taken in times], temporaries, peak or peak_rss(), device)
 
 
-def measure(*programs: dict[str, Any], repeats: int | None = None) -> Measured | None:
-    """Builds the programs in a new process and has them take turns; None if memory is short."""
+def measure(*programs: dict[str, Any], repeats: int | None = None) -> Measured:
+    """Builds the programs in a new process and has them take turns."""
     repeats = repeats or (2 if QUICK.value else REPEATS.value)
     spec = json.dumps({"programs": programs, "repeats": repeats})
     environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95", **os.environ}
@@ -126,29 +118,14 @@ def measure(*programs: dict[str, Any], repeats: int | None = None) -> Measured |
         env=environment, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
-        if "RESOURCE_EXHAUSTED" in done.stderr or "Out of memory" in done.stderr:
-            return None
         raise SystemExit(f"{done.stderr}\na measurement failed with {done.returncode}: {spec}")
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def fitting(*programs: dict[str, Any], repeats: int | None = None) -> Measured:
-    """As `measure`, where it has to fit."""
-    measured = measure(*programs, repeats=repeats)
-    if measured is None:
-        raise SystemExit(f"not enough memory for {programs}")
-    return measured
-
-
-def dtype() -> str:
-    """Of the products; embeddings and class weights are float32."""
-    return DTYPE.value or ("bfloat16" if GPU.value else "float32")
 
 
 def program(kind: str, classes: int, batch: int, **chosen: Any) -> dict[str, Any]:
     """For `build`."""
     sizes = {"classes": classes, "batch": batch, "dim": DIM.value}
-    return {"kind": kind, **sizes, "dtype": dtype(), **chosen}
+    return {"kind": kind, **sizes, "dtype": DTYPE.value, **chosen}
 
 
 def block_size() -> int | str:
@@ -177,11 +154,11 @@ def speed(classes: int, batch: int) -> None:
         programs["PyTorch"] = {
             "kind": "torch", "classes": classes, "batch": batch, "dim": DIM.value
         }  # fmt: skip
-    result = fitting(*programs.values())
+    result = measure(*programs.values())
     operations = 4 * 2 * batch * classes * DIM.value
     print(f"  {'':<22}median ms  fastest  GFLOP/s  temporaries MiB  peak resident MiB, alone")
     for number, (name, chosen) in enumerate(programs.items()):
-        alone = fitting(chosen, repeats=1)
+        alone = measure(chosen, repeats=1)
         median, temporaries = result.median(number), result.temporaries[number]
         print(
             f"  {name:<22}{1000 * median:9.1f}{1000 * min(result.times[number]):9.1f}"
@@ -207,7 +184,7 @@ def memory(classes: int, batch: int) -> None:
         ("gradients", "streamed", "gradient", 1.5),
         ("fused", "streamed, fused update", "momentum", 1.0),
     ):
-        result = fitting(program(kind, classes, batch, block_size=block_size()))
+        result = measure(program(kind, classes, batch, block_size=block_size()))
         print(
             f"  {name}: {1000 * result.median(0):.0f} ms, peak resident {result.peak / GIB:.2f} "
             f"GiB, of which weights and {second} {state / GIB:.2f} GiB"
@@ -223,7 +200,7 @@ def linearity(sizes: Sequence[int], batch: int) -> None:
             program("gradients", count, batch, block_size=block_size())
             for count in (sizes[0], classes)
         )
-        result = fitting(first, grown)
+        result = measure(first, grown)
         times = [1000 * result.median(number) for number in (0, 1)]
         print(f"  {sizes[0]} classes {times[0]:.0f} ms, {classes} classes {times[1]:.0f} ms")
         per_class = result.ratio(1, 0) * sizes[0] / classes
@@ -233,7 +210,7 @@ def linearity(sizes: Sequence[int], batch: int) -> None:
 def sampled(classes: int, batch: int) -> None:
     """A step of the head on a tenth of the classes beside the exact steps."""
     kinds = {"sgd": "exact, optax", "fused": "exact, fused update", "sampled": "sampled, 0.1"}
-    result = fitting(*(program(kind, classes, batch, block_size=block_size()) for kind in kinds))
+    result = measure(*(program(kind, classes, batch, block_size=block_size()) for kind in kinds))
     for number, name in enumerate(kinds.values()):
         temporaries = (result.temporaries[number] or 0) / MIB
         print(f"  {name:<22}{1000 * result.median(number):9.1f} ms, {temporaries:.0f} MiB")
@@ -258,54 +235,10 @@ def every_loss(classes: int, batch: int) -> None:
         if name not in ("arcface", "margin_rows", "margin_softmax", "Classes")
         and "classes" in inspect.signature(getattr(losses, name)).parameters
     ]
-    result = fitting(*(chosen(one) for name in names for one in ("arcface", name)))
+    result = measure(*(chosen(one) for name in names for one in ("arcface", name)))
     for number, name in enumerate(names):
         ms = 1000 * result.median(2 * number + 1)
         check(f"{name:<20}{ms:9.1f} ms / arcface", result.ratio(2 * number + 1, 2 * number), 1.3)
-
-
-def gpu(classes: int, batch: int) -> None:
-    """The head alone, with its update, and in a network's whole step: one process for each."""
-    print(f"  {'':<40}       ms  images/s  peak MiB  temporaries MiB")
-    blocks = GPU_BLOCKS if block_size() == "auto" else (block_size(),)
-    head = [("gradients", {}), *(("gradients", {"block_size": block}) for block in blocks)]
-    best = gpu_table("head", head, classes, batch)
-    steps = [("sgd", {}), *((kind, {"block_size": best}) for kind in ("sgd", "fused", "sampled"))]
-    gpu_table("head", steps, classes, batch)
-    name = "iresnet10" if NETWORK.value and QUICK.value else NETWORK.value
-    if name:
-        inside = {"network": name, "image_size": 32 if QUICK.value else IMAGE_SIZE.value}
-        steps = [(kind, {**chosen, **inside}) for kind, chosen in steps]
-        gpu_table(name, steps, classes, batch)
-
-
-def gpu_table(title: str, rows: Sequence[tuple[str, dict]], classes: int, batch: int) -> Any:
-    """Rows of which the first is dense. The block size of the fastest of the exact others."""
-    exact: list[tuple[float, int, Any]] = []
-    dense = None
-    for kind, chosen in rows:
-        block = chosen.get("block_size")
-        label = f"{title}, {kind}, {f'blocks of {block}' if block else 'dense'}"
-        result = measure(program(kind, classes, batch, **chosen))
-        if result is None:
-            print(f"  {label:<40} does not fit")
-            continue
-        row = result.median(0), result.peak, block
-        print(
-            f"  {label:<40}{1000 * row[0]:9.2f}{batch / row[0]:10.0f}{row[1] / MIB:10.0f}"
-            f"{(result.temporaries[0] or 0) / MIB:17.1f}"
-        )
-        if block is None:
-            dense = row
-        elif kind != "sampled":
-            exact.append(row)
-    if not exact:
-        raise SystemExit(f"nothing streamed fits {classes} classes")
-    fastest = min(exact)
-    if dense:
-        check(f"{title}, fastest streamed / dense, time", fastest[0] / dense[0], 1.3)
-        check(f"{title}, fastest streamed / dense, memory", fastest[1] / dense[1], 1)
-    return fastest[2]
 
 
 def main(_) -> None:
@@ -313,22 +246,21 @@ def main(_) -> None:
     if MEASURE.value:
         print(json.dumps(measure_here(**json.loads(MEASURE.value))._asdict()))
         return
-    known = {"speed": speed, "memory": memory, "sampled": sampled, "losses": every_loss, "gpu": gpu}
-    parts = ["gpu"] if GPU.value else CHOSEN.value
-    if unknown := set(parts) - set(PARTS) - {"gpu"}:
+    known = {"speed": speed, "memory": memory, "sampled": sampled, "losses": every_loss}
+    if unknown := set(CHOSEN.value) - set(PARTS):
         raise app.UsageError(f"--parts has {', '.join(unknown)}; it takes {', '.join(PARTS)}")
     print(f"$ {shlex.join(['python', *sys.argv])}")
     versions = importlib.metadata.version("jax"), len(os.sched_getaffinity(0))
-    device = fitting(program("gradients", 8, 2), repeats=1).device
+    device = measure(program("gradients", 8, 2), repeats=1).device
     print(f"{datetime.date.today()}, jax {versions[0]} on {device}, {versions[1]} CPU cores")
     if QUICK.value:
         print("tiny sizes: the bars mean nothing")
-    batches = BATCH.value or ((16,) if QUICK.value else (1024, 64) if GPU.value else (256,))
-    for part in parts:
+    batches = BATCH.value or ((16,) if QUICK.value else (256,))
+    for part in CHOSEN.value:
         tiny = (2000, 4000) if part == "linearity" else (2000,)
         sizes = [int(n) for n in SIZES.value or (tiny if QUICK.value else _SIZES[part])]
         for batch in map(int, batches):
-            about = f"batch {batch}, D = {DIM.value}, {dtype()} products"
+            about = f"batch {batch}, D = {DIM.value}, {DTYPE.value} products"
             if part == "linearity":
                 print(f"{part}: {sizes[0]} to {sizes[-1]} classes, {about}")
                 linearity(sizes, batch)

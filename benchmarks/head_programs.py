@@ -1,4 +1,4 @@
-"""The JAX programs that `benchmarks/head.py` times."""
+"""The JAX programs that `benchmarks/head.py` and `benchmarks/gpu` time."""
 
 import functools
 import itertools
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from facejax import compilation, losses, models
+from facejax import compilation, losses
 from facejax.losses import margins
 from facejax.losses.engine import AUTO_BLOCK
 from facejax.losses.sampling import sample_indices
@@ -39,8 +39,6 @@ def build(
     block_size: int | str | None = None,
     loss: str = "arcface",
     centers: int = 0,
-    network: str = "",
-    image_size: int = 112,
 ) -> Program:
     """Compiles a program.
 
@@ -55,11 +53,9 @@ def build(
       block_size: of `facejax.losses.Classes`.
       loss: the name in `facejax.losses`.
       centers: sub-centres per class, or 0.
-      network: the embeddings are those of this network, which is trained too; empty for none.
-      image_size: what it sees.
     """
     embeddings, labels = _batch(classes, batch, dim)
-    held = _held(classes, centers, dim)
+    held = class_arrays(classes, centers, dim)
     layout = losses.Classes(block_size=block_size)
     if kind == "products":
         size = AUTO_BLOCK if block_size == "auto" else block_size
@@ -80,12 +76,7 @@ def build(
         tx = row_sgd(**SGD)
         held[memory] = tx.init(weights) if kind == "sampled" else jnp.zeros_like(weights)
         del weights
-    if not network:
-        return _donating(step, held, ("weights", memory), embeddings, labels)
-    whole, held["network"] = _with_network(step, network, image_size, dim, dtype)
-    shape = (batch, image_size, image_size, 3)
-    images = jax.random.uniform(jax.random.key(SEED), shape, minval=-1)
-    return _donating(whole, held, ("weights", memory, "network"), images, labels)
+    return _donating(step, held, ("weights", memory), embeddings, labels)
 
 
 def _pure(function: Callable, held: dict[str, Any], embeddings, other) -> Program:
@@ -137,7 +128,7 @@ def _batch(classes: int, batch: int, dim: int) -> tuple[jax.Array, jax.Array]:
 
 
 @functools.cache
-def _held(classes: int, centers: int, dim: int) -> dict[str, Any]:
+def class_arrays(classes: int, centers: int, dim: int) -> dict[str, Any]:
     """The class weights, and what the steps put beside them. Programs of one size share it."""
     block = min(4096, classes)
     shape = (centers, dim) if centers else (dim,)
@@ -215,32 +206,6 @@ def _sampled(state, embeddings, labels, number, *, differentiate):
     d_embeddings, gradient = differentiate(embeddings, weights[index], labels)
     updates, rows = row_sgd(**SGD).update(RowUpdates(index, gradient), state["rows"], weights)
     return {"weights": apply_rows(weights, updates), "rows": rows}, d_embeddings
-
-
-def _with_network(head, name: str, image_size: int, dim: int, dtype: str) -> tuple[Callable, Any]:
-    """A step of network and head, in place of the head's; and the network's state."""
-    network = models.network(name, embedding_size=dim, dtype=jnp.dtype(dtype))
-    tx = optax.sgd(0.01, momentum=0.9)
-
-    def init(key):
-        variables = network.init(key, jnp.zeros((1, image_size, image_size, 3)))
-        return variables["params"], variables["batch_stats"], tx.init(variables["params"])
-
-    def step(state, images, labels, number):
-        state = dict(state)
-        params, batch_stats, opt_state = state.pop("network")
-
-        def embed(params):
-            variables = {"params": params, "batch_stats": batch_stats}
-            return network.apply(variables, images, train=True)
-
-        embeddings, pull, batch_stats = jax.vjp(embed, params, has_aux=True)
-        state, d_embeddings = head(state, embeddings, labels, number)
-        updates, opt_state = tx.update(*pull(d_embeddings), opt_state, params)
-        params = optax.apply_updates(params, updates)
-        return state | {"network": (params, batch_stats, opt_state)}, d_embeddings
-
-    return step, compilation.jit(init)(jax.random.key(SEED))
 
 
 def _products(embeddings, weights, again, *, block_size, dtype):

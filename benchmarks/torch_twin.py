@@ -1,6 +1,6 @@
 """The networks of `facejax.models` layer for layer in PyTorch, to be timed beside them.
 
-Needs the extra `bench`. Nothing but `benchmarks/step.py --torch` imports this.
+Needs the extra `bench`. Only `benchmarks/step.py --torch` and `benchmarks/gpu` import this.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,20 @@
-"""Data: sources of face images, the dataset on disk, batches on the host."""
+"""Data: sources of face images, the dataset on disk, batches on the host.
+
+The augmentation, which is compiled into the training step, needs nothing but JAX. What reads images
+needs OpenCV, grain and TFDS, and is imported when one of its names is first asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from facejax.data.augment import augment, normalize
-from facejax.data.build import build_dataset
-from facejax.data.dataset import check_labels, dataset_source
-from facejax.data.images import IMAGE_SUFFIXES, decode, is_hidden, is_image
-from facejax.data.pipeline import batches, padded_batches, read_images
-from facejax.data.sources import Source, fingerprint, folder_source, identity_names
+
+if TYPE_CHECKING:
+    from facejax.data.build import build_dataset
+    from facejax.data.dataset import check_labels, dataset_source
+    from facejax.data.images import IMAGE_SUFFIXES, decode, is_hidden, is_image
+    from facejax.data.pipeline import batches, padded_batches, read_images
+    from facejax.data.sources import Source, fingerprint, folder_source, identity_names
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -25,3 +34,12 @@ __all__ = [
     "padded_batches",
     "read_images",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for file in ("images", "sources", "dataset", "build", "pipeline"):
+            module = importlib.import_module(f"facejax.data.{file}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""What is timed, each by a command of its own; RESULTS.md has what they printed."""
