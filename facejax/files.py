@@ -6,7 +6,10 @@ import os
 import pathlib
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
+
+from facejax.errors import UserError
 
 Path = str | os.PathLike[str]
 
@@ -21,11 +24,52 @@ def expand(path: Path) -> pathlib.Path:
 
     Args:
       path: as a person or a config writes it.
+
+    Raises:
+      UserError: there is no such home.
     """
     first, *rest = pathlib.Path(path).parts or (".",)
     if first == "$FACEJAX_HOME":
         return home().joinpath(*rest)
-    return pathlib.Path(path).expanduser()
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:  # neither HOME nor an entry of the user
+        raise UserError(
+            f"there is no home directory for {path}: set HOME or FACEJAX_HOME, or give a full path"
+        ) from error
+
+
+def try_folder(path: Path) -> None:
+    """Tries whether files can be written into a folder, which is made where it is missing.
+
+    Args:
+      path: of the folder; nothing is left in it.
+
+    Raises:
+      OSError: it can't be made or written into.
+    """
+    folder = pathlib.Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))  # a full disk takes an empty file
+        file.flush()
+
+
+@contextlib.contextmanager
+def refusing(path: Path, remedy: str) -> Iterator[None]:
+    """Tells a person that something can't be written.
+
+    Args:
+      path: what is written inside the block.
+      remedy: what to do then, the end of the sentence.
+
+    Raises:
+      UserError: where the block raises an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"can't write {path} ({error.strerror or error}): {remedy}") from error
 
 
 @contextlib.contextmanager
