@@ -98,9 +98,9 @@ def train(
     augmentation = from_config.augmentation(config)
 
     # --- Data ------------------------------------------------------------------------------------
-    source, passed_over = from_config.training_source(config)
-    for sentence in passed_over:
-        distributed.say(sentence)
+    source = from_config.training_source(config)
+    for sentence in getattr(source, "passed_over", ()):
+        distributed.say(f"note: {sentence}")
     num_classes = source.num_classes
     data.check_labels(source, num_classes)
     steps = from_config.steps(config, source)
@@ -146,6 +146,7 @@ def train(
                 distributed.say(f"going on with {'; '.join(changed)}")
             if damaged:
                 checkpoints.set_aside(saved, start)
+                distributed.say("the damaged checkpoints are kept under names in .damaged")
     else:
         places = jax.tree.map(lambda leaf: leaf.sharding, placed)
         current = compilation.jit(create, out_shardings=places)(jax.random.key(config.seed))

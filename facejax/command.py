@@ -2,21 +2,17 @@
 
 import contextlib
 import os
-import pathlib
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from facejax.errors import UserError
 from facejax.training.config import Config, describe
-
-# What config_flags and the config files that it loads raise on a field that is not there.
-_FIELD_ERRORS = (KeyError, AttributeError, TypeError, ValueError, IndexError, OSError)
 
 
 def define_config(default: str) -> flags.FlagHolder:
@@ -36,7 +32,7 @@ def config_value(holder: flags.FlagHolder) -> tuple[Config, tuple[str, ...]]:
     Raises:
       UserError: if the file is not there or does not give one.
     """
-    value = holder.value
+    value: Any = flags.FLAGS[holder.name].value
     if type(value).__name__ == "_ErrorConfig":  # config_flags' way to put the failure off
         try:
             value.seed  # noqa: B018  # the first use raises what went wrong
@@ -125,14 +121,14 @@ def _help() -> str:
 def _parse(arguments: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(arguments)
-    except flags.Error as error:
-        _stop(f"{_one_line(error)}; --help lists the flags")
-    except _FIELD_ERRORS as error:
+    except Exception as error:  # a recipe may raise anything
+        if isinstance(error, flags.Error) and not _place_in_recipe(error, arguments):
+            _stop(f"{_one_line(error)}; --help lists the flags")
         _stop_on_field(error, arguments)
 
 
 def _stop_on_field(error: Exception, arguments: Sequence[str]) -> NoReturn:
-    recipe = _place_in_recipe(error)
+    recipe = _place_in_recipe(error, arguments)
     if recipe:
         _stop(f"--config={recipe}; --help lists the fields of the config")
     fields = [argument for argument in arguments if argument.startswith("--config.")]
@@ -144,18 +140,20 @@ def _stop_on_field(error: Exception, arguments: Sequence[str]) -> NoReturn:
     )
 
 
-def _place_in_recipe(error: BaseException) -> str | None:
-    """Where in a recipe an error was raised, and what it says; None if it was not in one."""
+def _place_in_recipe(error: BaseException, arguments: Sequence[str]) -> str | None:
+    """Where in the recipe an error was raised, and what it says; None if it was not there."""
+    given = [argument for argument in arguments if argument.startswith("--config=")]
+    file = given[-1].removeprefix("--config=").partition(":")[0] if given else ""
     # config_flags wraps some in others, whose text is then a whole traceback.
     while isinstance(error.__context__, Exception):
         error = error.__context__
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
-    here = pathlib.Path(__file__).parent
+    if file and "no attribute 'get_config'" in str(error):
+        return f"{file}: it has no get_config()"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = pathlib.Path(frame.filename)
-        if frame.name == "get_config" and here not in path.parents:
-            return f"{frame.filename}, line {frame.lineno}: {_one_line(error)}"
+        if frame.filename == file:
+            return f"{file}, line {frame.lineno}: {_one_line(error)}"
     return None
 
 

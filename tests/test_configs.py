@@ -116,7 +116,7 @@ def test_facejax_home_moves_both_caches(monkeypatch, tmp_path):
     monkeypatch.setattr(from_config, "SyntheticFaces", lambda **given: given["cache"])
     config = Config()
     from_config.settled(config)
-    assert from_config.training_source(config) == (tmp_path / "datasets", ())
+    assert from_config.training_source(config) == tmp_path / "datasets"
     kept = jax.config.jax_compilation_cache_dir
     compilation.enable_cache(Config().compilation_cache)
     jax.config.update("jax_compilation_cache_dir", kept)

@@ -80,8 +80,8 @@ def devices(config: Config) -> Sequence[jax.Device]:
     return found
 
 
-def training_source(config: Config) -> tuple[data.Source, tuple[str, ...]]:
-    """The images to train on, and a sentence on each kind of file that was passed over.
+def training_source(config: Config) -> data.Source:
+    """The images to train on.
 
     Raises:
       UserError: on whatever is wrong with the folder or dataset.
@@ -89,23 +89,20 @@ def training_source(config: Config) -> tuple[data.Source, tuple[str, ...]]:
     chosen = config.data
     if chosen.kind == "synthetic":
         with named("data"):
-            faces = SyntheticFaces(
+            return SyntheticFaces(
                 identities=chosen.identities,
                 images_per_identity=chosen.images_per_identity,
                 image_size=chosen.image_size,
                 seed=config.seed,
                 cache=_faces_cache(config),
             )
-        return faces, ()
     path = files.expand(chosen.path)
     if chosen.kind == "dataset":
-        return data.dataset_source(path), ()
-    folder = data.folder_source(path)
+        return data.dataset_source(path)
     options: dict[str, Any] = {}
     if "damaged" in inspect.signature(data.build_dataset).parameters:
         options["damaged"] = chosen.damaged
-    built = data.build_dataset(folder, files.expand(chosen.cache), **options)
-    return built, tuple(getattr(folder, "passed_over", ()))
+    return data.build_dataset(data.folder_source(path), files.expand(chosen.cache), **options)
 
 
 def try_cache(config: Config) -> None:
