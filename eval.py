@@ -44,15 +44,15 @@ def main(_: Sequence[str]) -> None:
     for note in recognizer.passed_over:
         print(f"note: {note}")
     config = from_dict(recognizer.facts["config"])
-    # The caches are those of the machine that trained.
-    with command.optional():
+    with command.optional():  # it is that of the machine that trained
         compilation.enable_cache(config.compilation_cache)
-    with command.optional():
-        from_config.try_cache(config)
 
     # --- The pairs -----------------------------------------------------------------------------
     if PAIRS.value and IMAGES.value:
         config.evaluation.pairs, config.evaluation.images = PAIRS.value, IMAGES.value
+    if not config.evaluation.pairs:
+        with command.optional():
+            from_config.try_cache(config)
     protocol = from_config.protocol(config)
     if protocol is None:
         raise UserError("this run has no pairs of its own: give --pairs and --images")

@@ -46,18 +46,14 @@ def open_directory(directory: str | pathlib.Path, *, keep: int = 2) -> Manager:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory} is a file; move it away, or give another directory")
     with _readable(directory):
-        return _manager(directory, keep)
-
-
-def _manager(directory: pathlib.Path, keep: int) -> Manager:
-    return ocp.CheckpointManager(
-        directory.resolve(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=False),
-        item_handlers={
-            "state": ocp.PyTreeCheckpointHandler(),
-            "facts": ocp.JsonCheckpointHandler(),
-        },
-    )
+        return ocp.CheckpointManager(
+            directory.resolve(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=False),
+            item_handlers={
+                "state": ocp.PyTreeCheckpointHandler(),
+                "facts": ocp.JsonCheckpointHandler(),
+            },
+        )
 
 
 def open_existing(directory: str | pathlib.Path) -> Manager:

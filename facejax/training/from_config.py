@@ -29,6 +29,8 @@ from facejax.training.config import Config
 def settled(config: Config, given: Collection[str] = ()) -> tuple[str, ...]:
     """Checks a config, and makes up its mind where fields exclude each other, in place.
 
+    No device is touched: several processes find each other later.
+
     Args:
       config: as the recipe and the command line have it.
       given: the fields that the command line sets, as in "optimizer.learning_rate".
@@ -42,7 +44,6 @@ def settled(config: Config, given: Collection[str] = ()) -> tuple[str, ...]:
     ranges.check_types(config)
     notes = settle.settle(config, given)
     ranges.check(config)
-    objective(config)  # what its loss does not take
     return notes
 
 
