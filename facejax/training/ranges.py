@@ -164,7 +164,7 @@ def check(config: Config) -> None:
         if isinstance(value, str):
             if not allowed.holds(value):
                 raise UserError(f"config.{name} is {value!r}; choose {allowed.words}")
-        elif not (math.isfinite(value) and allowed.holds(value)):
+        elif not (-math.inf < value < math.inf and allowed.holds(value)):
             raise UserError(f"config.{name} {value} is out of its range; give {allowed.words}")
     for sentence in _conflicts(config):
         raise UserError(sentence)
@@ -254,7 +254,7 @@ def _conflicts(config: Config) -> Iterator[str]:
     norms = objectives.hyperparameters(loss.name) | {
         part: value for part in ("l_a", "u_a") if (value := getattr(loss, part)) is not None
     }
-    if "l_a" in norms and norms["l_a"] >= norms["u_a"]:
+    if norms.get("l_a", 0) >= norms.get("u_a", math.inf):
         yield (
             f"config.loss.l_a {norms['l_a']} is not below config.loss.u_a {norms['u_a']}; change "
             "one of them"
