@@ -8,13 +8,12 @@ with 95 % intervals, and writes index.html, verification.json, roc.png and score
 """
 
 import functools
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
 
-from facejax import command, compilation, evaluation, recognition
+from facejax import command, compilation, evaluation, files, recognition
 from facejax.errors import UserError
 from facejax.training import from_config
 from facejax.training.config import from_dict
@@ -37,15 +36,23 @@ OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; by default 
 def main(_: Sequence[str]) -> None:
     """Restores, embeds, verifies and reports."""
     # --- The network ---------------------------------------------------------------------------
-    recognizer = recognition.load(CHECKPOINT.value, step=STEP.value, flip=FLIP.value)
-    config = from_dict(recognizer.facts["config"])
-    compilation.enable_cache(config.compilation_cache)
-
-    # --- The pairs -----------------------------------------------------------------------------
+    fars = _rates(FARS.value)
     if (PAIRS.value is None) != (IMAGES.value is None):
         raise UserError("--pairs and --images go together: give both, or neither")
+    run = files.expand(CHECKPOINT.value)
+    recognizer = recognition.load(run, step=STEP.value, flip=FLIP.value)
+    for note in recognizer.passed_over:
+        print(f"note: {note}")
+    config = from_dict(recognizer.facts["config"])
+    with command.optional():  # it is that of the machine that trained
+        compilation.enable_cache(config.compilation_cache)
+
+    # --- The pairs -----------------------------------------------------------------------------
     if PAIRS.value and IMAGES.value:
         config.evaluation.pairs, config.evaluation.images = PAIRS.value, IMAGES.value
+    if not config.evaluation.pairs:
+        with command.optional():
+            from_config.try_cache(config)
     protocol = from_config.protocol(config)
     if protocol is None:
         raise UserError("this run has no pairs of its own: give --pairs and --images")
@@ -54,17 +61,20 @@ def main(_: Sequence[str]) -> None:
     result = evaluation.evaluate(
         functools.partial(recognizer.embed, batch_size=config.evaluation.batch_size),
         protocol,
-        fars=_rates(FARS.value),
+        fars=fars,
     )
     name = f"step {recognizer.step}"
-    output = pathlib.Path(OUTPUT.value or recognizer.directory.parent / "evaluation")
-    title = f"Verification: {protocol.name}"
-    files = evaluation.write_report(output, {name: result}, title=title)
     print(
         f"{protocol.name}: {len(protocol.same)} pairs of {np.unique(protocol.indices).size} images"
     )
-    print(evaluation.scores_table({name: evaluation.scores(result)}))
-    print(f"written: {', '.join(str(file) for file in files)}")
+    print(evaluation.scores_table({name: evaluation.scores(result)}), flush=True)
+
+    # --- The report ----------------------------------------------------------------------------
+    output = files.expand(OUTPUT.value or recognizer.directory.parent / "evaluation")
+    title = f"Verification: {protocol.name}"
+    with files.refusing(output, "give another folder with --output"):
+        written = evaluation.write_report(output, {name: result}, title=title)
+    print(f"written: {', '.join(str(file) for file in written)}")
 
 
 def _rates(given: list[str]) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ import time
 STARTED = time.perf_counter()
 
 # ruff: noqa: E402
+import contextlib
 import functools
 import json
 import pathlib
@@ -25,12 +26,18 @@ from ml_collections import config_flags
 
 from facejax import checkpoints, command, compilation, data, evaluation, files, recognition
 from facejax.errors import UserError
-from facejax.training import distributed, from_config, log, state, step
+from facejax.training import distributed, from_config, log, resume, state, step
+from facejax.training.config import Config
 
 HERE = pathlib.Path(__file__).parent
 CONFIG = command.define_config(str(HERE / "configs" / "default.py"))
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where everything is written; by default runs/NAME of the config."
+)
+ACCEPT_CHANGES = flags.DEFINE_boolean(
+    "accept_changes",
+    False,
+    "Go on from a checkpoint although the loss, the seed or the order of the data have changed.",
 )
 # Not in the config, as they differ from process to process.
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several.")
@@ -39,22 +46,51 @@ PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, counted 
 
 
 def main(_: Sequence[str]) -> None:
-    """Trains, evaluates and reports."""
-    config = command.config_value(CONFIG)
+    """Prepares, trains, and ends in order, whatever comes."""
+    config, given = command.config_value(CONFIG)
+    notes = from_config.settled(config, given)
     with command.remedy("the flags are --coordinator=HOST:PORT, --processes and --process"):
         distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    first = jax.process_index() == 0  # of several processes, the one that prints and writes
-    compilation.enable_cache(config.compilation_cache)
+    for note in notes:
+        distributed.say(f"note: {note}")
     devices = from_config.devices(config)
 
-    # --- The work directory, and what is in it already -------------------------------------------
+    # --- All that will be written, tried before the work -----------------------------------------
+    with command.optional():
+        compilation.enable_cache(config.compilation_cache)
+    with command.optional():
+        from_config.try_cache(config)
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = files.expand(WORKDIR.value or f"runs/{name}")
     if workdir.is_file():
         raise UserError(f"the workdir {workdir} is a file; give a folder with --workdir")
+    with command.remedy("name it with --workdir"):
+        if jax.process_index() == 0:
+            log.make_directory(workdir)
+        saved = checkpoints.open_directory(workdir / "checkpoints", keep=config.checkpoint.keep)
+
+    try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(checkpoints.close, saved)  # it waits for a save that is on its way
+            train(config, devices, workdir, saved, opened)
+    except KeyboardInterrupt:
+        steps = checkpoints.saved_steps(workdir / "checkpoints")
+        there = f"step {steps[-1]} is saved, and the same command goes on from it" if steps else ""
+        raise KeyboardInterrupt(
+            f"interrupted; in {workdir} {there or 'nothing is saved yet'}"
+        ) from None
+
+
+def train(
+    config: Config,
+    devices: Sequence[jax.Device],
+    workdir: pathlib.Path,
+    saved: checkpoints.Manager,
+    opened: contextlib.ExitStack,
+) -> None:
+    """Trains, evaluates and reports; what is to be closed in the end is put on `opened`."""
+    first = jax.process_index() == 0  # of several processes, the one that prints and writes
     metrics_path = workdir / "metrics.jsonl"
-    saved = checkpoints.open_directory(workdir / "checkpoints", keep=config.checkpoint.keep)
-    start = saved.latest_step() or 0
 
     # --- Network and loss: a mistake in the config stops here, before any data is read ------------
     network = from_config.network(config, axis_name=step.AXIS)
@@ -63,9 +99,10 @@ def main(_: Sequence[str]) -> None:
 
     # --- Data ------------------------------------------------------------------------------------
     source = from_config.training_source(config)
+    if passed_over := getattr(source, "passed_over", ()):
+        distributed.say(f"note: passed over: {', '.join(passed_over)}")
     num_classes = source.num_classes
     data.check_labels(source, num_classes)
-    batches = from_config.batches(config, source, start=start)
     steps = from_config.steps(config, source)
     protocol = from_config.protocol(config)
     distributed.say(
@@ -81,28 +118,52 @@ def main(_: Sequence[str]) -> None:
         config, network, objective, tx, num_classes=num_classes, devices=len(devices)
     )
     placed = step.placed_shapes(shapes, devices, sharded=config.head.sharded)
-    facts = from_config.facts(config, num_classes=num_classes)
 
     # --- Resume, or start ------------------------------------------------------------------------
-    if start:
-        own = state.per_class(placed)
+    start = 0
+    changed: tuple[str, ...] = ()
+    if saved.latest_step() is not None:
+
+        def restored(step: int) -> tuple[state.TrainState, resume.GoingOn]:
+            was = checkpoints.read_facts(saved, step)
+            going_on = resume.going_on(was, config, source)
+            if going_on.another_run and not ACCEPT_CHANGES.value:
+                raise UserError(
+                    f"{workdir} has another run: {'; '.join(going_on.another_run)}; give what it "
+                    "had, or --accept_changes to go on all the same"
+                )
+            facts, own = from_config.facts(config, going_on.source), state.per_class(placed)
+            return checkpoints.restore(saved, step, placed, facts, per_class=own), going_on
+
         with command.remedy("or start anew with another --workdir"):
-            current = checkpoints.restore(saved, start, placed, facts, per_class=own)
-        distributed.say(f"going on from step {start} of {workdir}")
+            start, (current, going_on), damaged = checkpoints.newest_whole(saved, restored)
+        source, changed = going_on.source, going_on.changed
+        for note in filter(None, (*damaged, going_on.note)):
+            distributed.say(f"note: {note}")
+        if start < steps:
+            distributed.say(f"going on from step {start} of {workdir}")
+            if changed:
+                distributed.say(f"going on with {'; '.join(changed)}")
+            if damaged:
+                checkpoints.set_aside(saved, start)
+                distributed.say("the damaged checkpoints are kept under names in .damaged")
     else:
-        with command.remedy("name it with --workdir"):
-            log.make_directory(workdir)
         places = jax.tree.map(lambda leaf: leaf.sharding, placed)
         current = compilation.jit(create, out_shardings=places)(jax.random.key(config.seed))
     if start >= steps:
+        unused = f"; it was not trained with {'; '.join(changed)}" if changed else ""
         distributed.say(
-            f"the run in {workdir} is complete: {start} steps; more --config.steps go on from it\n"
-            + log.final_table(log.read_lines(metrics_path))
+            f"the run in {workdir} is complete: {start} steps; more --config.steps go on from it"
+            f"{unused}\n{log.final_table(log.read_lines(metrics_path))}"
         )
         return
+    facts = from_config.facts(config, source)
+    batches = from_config.batches(config, source, start=start)
+    opened.callback(getattr(batches, "close", lambda: None))
     if first:
-        log.forget_after(metrics_path, start)
-        files.write(workdir / "config.json", json.dumps(facts["config"], indent=2) + "\n")
+        with files.refusing(workdir, "make room there, or give another --workdir"):
+            log.forget_after(metrics_path, start)
+            files.write(workdir / "config.json", json.dumps(facts["config"], indent=2) + "\n")
 
     # --- The step and the evaluation, compiled once ----------------------------------------------
     stepper = from_config.compiled_step(
@@ -130,6 +191,7 @@ def main(_: Sequence[str]) -> None:
         source=source,
         silent=not first,
     )
+    opened.callback(progress.close)
     if untrained:
         progress.write({"step": 0, **evaluation.scores(untrained)})
     current = stepper.enter(current)
@@ -160,18 +222,20 @@ def main(_: Sequence[str]) -> None:
                 progress.say(f"step {number}: {evaluation.scores_in_words(scores)}")
             if saving:
                 checkpoints.save(saved, number, stepper.leave(current), facts)
-    progress.close()
-    saved.close()
+    opened.close()  # now all is on the disk
 
     # --- What came of it -------------------------------------------------------------------------
     if not first:
         return
-    log.plot_training(metrics_path, workdir / "curves.png")
-    if protocol and result is not None:
-        title = f"Verification: {protocol.name}"
-        evaluation.write_report(workdir / "report", {"trained": result}, title=title)
     print(log.final_table(log.read_lines(metrics_path)))
-    print(f"written to {workdir}: checkpoints/, metrics.jsonl, config.json, curves.png, report/")
+    written = ["checkpoints", "metrics.jsonl", "config.json", "curves.png"]
+    with files.refusing(workdir, "make room there; the network is saved, and eval.py reports it"):
+        log.plot_training(metrics_path, workdir / "curves.png")
+        if protocol and result is not None:
+            title = f"Verification: {protocol.name}"
+            evaluation.write_report(workdir / "report", {"trained": result}, title=title)
+            written.append("report")
+    print(f"written to {workdir}: {', '.join(log.those_there(workdir, written))}")
 
 
 if __name__ == "__main__":

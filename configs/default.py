@@ -13,7 +13,6 @@ def get_config(argument: str | None = None) -> Config:
     """The recipe; it takes no argument."""
     del argument
     config = Config(batch_size=32, steps=1100)
-    config.data.kind = "synthetic"
     config.data.image_size = 48
     config.data.identities = 400
     config.data.images_per_identity = 12

@@ -16,7 +16,6 @@ def get_config(argument: str | None = None) -> Config:
     """The recipe; it takes no argument."""
     del argument
     config = Config(batch_size=64, epochs=36.0)
-    config.data.kind = "folder"
     config.data.path = "data/lfw_dev/train"
     config.data.image_size = 64
     config.augment.flip = 0.5

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import facejax
 from facejax.errors import UserError
+from facejax.table import format_table
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,7 +66,7 @@ def _list_checkpoints(given: argparse.Namespace) -> str:
     import jax
     from absl import logging
 
-    from facejax import checkpoints, evaluation, files
+    from facejax import checkpoints, files
 
     jax.config.update("jax_platforms", "cpu")  # a run that goes on may hold the accelerator
     logging.set_verbosity(logging.ERROR)  # Orbax warns of what is not whole: the result says it
@@ -89,7 +90,7 @@ def _list_checkpoints(given: argparse.Namespace) -> str:
         step, saved, size, *facts, whole = record.values()
         cells = ["-" if fact is None else str(fact) for fact in facts]
         rows.append([str(step), saved, f"{size / 2**20:.1f} MiB", *cells, "yes" if whole else "no"])
-    return evaluation.format_table(header, rows)
+    return format_table(header, rows)
 
 
 if __name__ == "__main__":

@@ -69,16 +69,16 @@ def enable_cache(directory: str | pathlib.Path) -> None:
         as it is.
 
     Raises:
-      UserError: if it can't be made.
+      UserError: if it can't be made or written; programs are then compiled anew.
     """
     if not str(directory):
         return
     path = files.expand(directory)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        files.try_folder(path)
     except OSError as error:
         raise UserError(
-            f"can't make the compilation cache {path} ({error.strerror}); give another folder, or "
+            f"can't make the compilation cache {path} ({error.strerror}): give another folder, or "
             "an empty name for none"
         ) from error
     jax.config.update("jax_compilation_cache_dir", str(path))

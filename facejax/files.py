@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -38,6 +39,39 @@ def expand(path: Path) -> pathlib.Path:
         raise UserError(
             f"{path} is in a home folder that is not known: set HOME, or give the path in full"
         ) from None
+
+
+def try_folder(path: Path) -> None:
+    """Tries whether files can be written into a folder, which is made where it is missing.
+
+    Args:
+      path: of the folder; nothing is left in it.
+
+    Raises:
+      OSError: it can't be made or written into.
+    """
+    folder = pathlib.Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))  # a full disk takes an empty file
+        file.flush()
+
+
+@contextlib.contextmanager
+def refusing(path: Path, remedy: str) -> Iterator[None]:
+    """Tells a person that something can't be written.
+
+    Args:
+      path: what is written inside the block.
+      remedy: what to do then, the end of the sentence.
+
+    Raises:
+      UserError: where the block raises an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"can't write {path} ({error.strerror or error}): {remedy}") from error
 
 
 @contextlib.contextmanager

@@ -209,3 +209,110 @@ def test_only_the_newest_are_kept(tmp_path):
         checkpoints.save(manager, number, jax.tree.map(jnp.asarray, fresh), FACTS)
     manager.wait_until_finished()
     assert sorted(manager.all_steps()) == [2, 3]
+
+
+def written(directory, steps, *, keep=0):
+    """Small checkpoints, whose arrays are full of their step."""
+    manager = checkpoints.open_directory(directory, keep=keep)
+    for number in steps:
+        checkpoints.save(manager, number, {"weights": jnp.full((4, 2), number)}, FACTS)
+    checkpoints.close(manager)
+    return checkpoints.open_directory(directory, keep=keep)
+
+
+def read(manager):
+    def one(step):
+        shapes = checkpoints.saved_shapes(manager, step)
+        rows = jax.tree.map(lambda _: True, shapes)
+        return checkpoints.restore(manager, step, shapes, FACTS, per_class=rows)["weights"]
+
+    return one
+
+
+def test_0_keeps_all(tmp_path):
+    """Also those of before."""
+    written(tmp_path, [1, 2], keep=2).close()
+    written(tmp_path, [3, 4], keep=0).close()
+    assert checkpoints.saved_steps(tmp_path) == [1, 2, 3, 4]
+    assert checkpoints.saved_steps(tmp_path / "nothing") == []
+
+
+def emptied(folder):
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda step: shutil.rmtree(step / "state"),
+        lambda step: shutil.rmtree(step / "facts"),
+        lambda step: emptied(step / "state" / "d"),
+        lambda step: (step / "state" / "_METADATA").write_bytes(b""),
+        lambda step: (step / "state" / "manifest.ocdbt").write_bytes(b""),
+        emptied,
+    ],
+)
+def test_the_newest_that_is_whole(tmp_path, damage):
+    manager = written(tmp_path, [1, 2])
+    damage(tmp_path / "2")
+    step, weights, damaged = checkpoints.newest_whole(manager, read(manager))
+    assert step == 1
+    np.testing.assert_array_equal(weights, np.full((4, 2), 1))
+    (sentence,) = damaged
+    assert sentence.startswith(f"{tmp_path}/2 ")
+    assert sentence.endswith("give another step, or delete that folder")
+    assert "\n" not in sentence
+    assert len(sentence) < 400
+    # Out of the way, it is no longer the newest, and its step can be saved again.
+    checkpoints.set_aside(manager, step)
+    assert manager.latest_step() == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2.damaged"]
+    checkpoints.save(manager, 2, {"weights": jnp.full((4, 2), 2)}, FACTS)
+    checkpoints.close(manager)
+    assert checkpoints.newest_whole(manager, read(manager))[0] == 2
+
+
+def test_no_checkpoint_is_whole(tmp_path):
+    manager = written(tmp_path, [1, 2])
+    for number in (1, 2):
+        shutil.rmtree(tmp_path / str(number) / "state")
+    with pytest.raises(checkpoints.DamagedCheckpointError, match=r"/2 holds .*; no older one in "):
+        checkpoints.newest_whole(manager, read(manager))
+
+
+def test_a_mistake_is_no_damage(tmp_path):
+    """Another network is refused, and no older checkpoint is taken for it."""
+    manager = written(tmp_path, [1, 2])
+    shapes = checkpoints.saved_shapes(manager, 2)
+    other = {**FACTS, "num_classes": 5}
+
+    def one(step):
+        return checkpoints.restore(manager, step, shapes, other, per_class=shapes)
+
+    with pytest.raises(UserError, match=r"/2 has num_classes 13, this run's is 5"):
+        checkpoints.newest_whole(manager, one)
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    """TensorStore's error is a ValueError, which is raised by whoever waits for the save."""
+    manager = written(tmp_path, [1])
+
+    def full(*_, **__):
+        raise ValueError(
+            "RESOURCE_EXHAUSTED: Error writing: [OS error 28: No space left on device]"
+        )
+
+    monkeypatch.setattr(manager, "wait_until_finished", full)
+    with pytest.raises(UserError, match=r"no checkpoint can be written to .* \(No space left"):
+        checkpoints.close(manager)
+    monkeypatch.setattr(manager, "save", full)
+    with pytest.raises(UserError, match="make room there, or give another directory"):
+        checkpoints.save(manager, 2, {"weights": jnp.ones(3)}, FACTS)
+
+
+def test_a_file_in_the_place_of_the_checkpoints(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(UserError, match="checkpoints is a file; move it away"):
+        checkpoints.open_directory(tmp_path / "checkpoints")

@@ -1,5 +1,6 @@
 """The compile options reach every kind of program, and the cache is kept where it is told."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax import compilation
+from facejax import command, compilation
 from facejax.errors import UserError
 
 
@@ -76,3 +77,18 @@ def test_a_cache_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="can't make the compilation cache"):
         compilation.enable_cache(tmp_path / "file")
+
+
+def test_a_cache_without_a_home_is_refused(monkeypatch, capsys):
+    """As a user's mistake, without which a program goes on."""
+
+    def none(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(pathlib.Path, "expanduser", none)
+    with command.optional():
+        compilation.enable_cache("~/xla")
+    said = capsys.readouterr().err
+    assert said.startswith("warning: there is no home directory for ~/xla")
+    assert said.endswith("; going on without it\n")
+    assert said.count("\n") == 1

@@ -7,6 +7,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from facejax import compilation, models
@@ -41,6 +42,20 @@ def test_every_system_of_the_survey_has_a_short_config():
         assert "accuracy" in text, name
 
 
+class Faces:
+    """A source as far as its labels and names."""
+
+    def __init__(self, names, labels):
+        self.identity_names, self.labels = tuple(names), np.asarray(labels, np.int32)
+        self.num_classes = len(self.identity_names)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return {"label": int(self.labels[index]), "image": self.labels[index]}
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_builds(name):
     config = importlib.import_module(f"configs.{name}").get_config()
@@ -68,10 +83,13 @@ def test_facts_rebuild_the_network_and_the_config():
     """As JSON, in the form that checkpoints have always had."""
     config = Config(seed=3)
     config.augment.crop_scale = (0.5, 0.9)
-    facts = json.loads(json.dumps(from_config.facts(config, num_classes=7)))
+    source = Faces(("a", "b"), [0, 0, 1])
+    facts = json.loads(json.dumps(from_config.facts(config, source)))
     assert list(facts["architecture"]) == ["name", "width", "embedding_size", "dropout", "dtype"]
     assert models.network(**facts["architecture"]).init
-    assert facts["num_classes"] == 7
+    assert facts["num_classes"] == 2
+    assert facts["data"]["identities"] == ["a", "b"]
+    assert facts["data"]["images"] == 3
     assert dataclasses.asdict(from_dict(facts["config"])) == dataclasses.asdict(config)
 
 
@@ -87,8 +105,10 @@ def test_what_is_wrong_is_said_once():
 def test_fields_out_of_their_range():
     config = Config()
     config.model.dtype, config.optimizer.accumulate = "float", 0
-    with pytest.raises(UserError, match=r"config\.model\.dtype is 'float'; choose float32"):
-        from_config.network(config)
+    with pytest.raises(
+        UserError, match=r"config\.model\.dtype is 'float'; choose float16, float32"
+    ):
+        from_config.settled(config)
     with pytest.raises(UserError, match="times 0 micro-batch"):
         from_config.devices(config)
 
@@ -96,8 +116,10 @@ def test_fields_out_of_their_range():
 def test_facejax_home_moves_both_caches(monkeypatch, tmp_path):
     monkeypatch.setenv("FACEJAX_HOME", str(tmp_path))
     monkeypatch.setattr(from_config, "SyntheticFaces", lambda **given: given["cache"])
-    assert from_config.training_source(Config()) == tmp_path / "datasets"
+    config = Config()
+    from_config.settled(config)
+    assert from_config.training_source(config) == tmp_path / "datasets"
     kept = jax.config.jax_compilation_cache_dir
     compilation.enable_cache(Config().compilation_cache)
     jax.config.update("jax_compilation_cache_dir", kept)
-    assert [path.name for path in tmp_path.iterdir()] == ["xla"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["datasets", "xla"]

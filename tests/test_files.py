@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from facejax import files
+from facejax.errors import UserError
 
 
 def names(folder):
@@ -114,3 +115,25 @@ def test_home_and_paths(monkeypatch, tmp_path):
     assert files.expand("~/run") == tmp_path / "run"
     assert files.expand("runs/a") == pathlib.Path("runs/a")
     assert os.fspath(files.expand("")) == "."
+
+
+def test_a_home_that_is_not_there_is_a_users_mistake(monkeypatch):
+    def none(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(files.pathlib.Path, "expanduser", none)
+    monkeypatch.delenv("FACEJAX_HOME", raising=False)
+    for path in ("~/run", "$FACEJAX_HOME/xla"):
+        with pytest.raises(UserError, match=r"no home directory for ~/.*: set HOME or"):
+            files.expand(path)
+
+
+def test_a_folder_is_tried(tmp_path):
+    files.try_folder(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        files.try_folder(tmp_path / "file")
+    message = r"^can't write x \(File exists\): give another$"
+    with pytest.raises(UserError, match=message), files.refusing("x", "give another"):
+        files.try_folder(tmp_path / "file")

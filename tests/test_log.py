@@ -1,10 +1,12 @@
 """What a run writes of itself, and what it says of a step that went wrong."""
 
+import errno
 import json
 
 import numpy as np
 import pytest
 
+from facejax import files
 from facejax.errors import UserError
 from facejax.training import log
 
@@ -77,3 +79,36 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"can't make the folder .*file/run .*: give another$"):
         log.make_directory(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "report", "metrics.jsonl"])
+def test_a_workdir_is_tried_before_the_work(tmp_path, name):
+    """Something else stands where the run will write, after hours."""
+    log.make_directory(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoints"]
+    if name == "metrics.jsonl":
+        (tmp_path / name).mkdir()
+    else:
+        files.remove(tmp_path / name)
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=rf"can't write .*{name} \(.*: give another$"):
+        log.make_directory(tmp_path)
+
+
+def test_metrics_on_a_full_disk(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "append_line", full)
+    bar = progress(tmp_path / "metrics.jsonl", every=1)
+    with pytest.raises(UserError, match=r"metrics\.jsonl \(No space left on device\): make room"):
+        bar.update(1, metrics(), np.arange(2))
+
+
+def test_what_was_written_is_looked_for(tmp_path):
+    (tmp_path / "config.json").touch()
+    (tmp_path / "checkpoints").mkdir()
+    names = ["checkpoints", "config.json", "curves.png"]
+    assert log.those_there(tmp_path, names) == ["config.json"]
+    (tmp_path / "checkpoints" / "4").mkdir()
+    assert log.those_there(tmp_path, names) == ["checkpoints/", "config.json"]

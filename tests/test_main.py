@@ -120,6 +120,7 @@ def test_a_program_ends_with_its_status(stopped, status, word, monkeypatch, caps
         raise stopped
 
     monkeypatch.setattr(command.app, "run", lambda guarded, **_: guarded(["program"]))
+    monkeypatch.setattr(command.os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as end:
         command.run(fail)
     assert end.value.code == status
@@ -131,3 +132,15 @@ def test_a_program_adds_the_remedy():
         raise UserError("give more")
     with pytest.raises(KeyError), command.remedy("with --more"):
         raise KeyError("not a user's mistake")
+
+
+def test_a_list_of_checkpoints_draws_no_pictures():
+    """It waits for JAX and Orbax, and for nothing that only an evaluation needs."""
+    program = (
+        "import sys; from facejax import __main__; __main__.main(['checkpoints', 'list', '/none']);"
+        "print([name for name in ('matplotlib', 'flax', 'grain') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -4,12 +4,16 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
+
+from facejax import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (
@@ -320,6 +324,10 @@ def test_a_sampled_run_trains(tmp_path):
         (["train"], ["train", "--config.seed"]),
         (["--config.augment.flip=2"], ["config.augment", "flip"]),
         (["--config.data.image_size=50"], ["config.data", "image_size 50"]),
+        (["--config.data.path=none"], ["none", "does not exist"]),  # of a synthetic recipe
+        (["--config.epochs=1"], ["steps is 6", "epochs 1"]),
+        (["--config.evaluation.images=none"], ["evaluation.images", "evaluation.pairs"]),
+        (["--config.optimizer.accumulate=16", "--config.devices=1"], ["one row", "accumulate"]),
     ],
 )
 def test_train_refuses_bad_fields(fork, tmp_path, arguments, naming):
@@ -329,6 +337,32 @@ def test_train_refuses_bad_fields(fork, tmp_path, arguments, naming):
     ):  # the last wins
         everything = [*SMALL, "--workdir=run", *arguments]
     refused("train.py", *everything, cwd=tmp_path, naming=naming, start=fork)
+
+
+@pytest.mark.parametrize(
+    ("body", "naming"),
+    [
+        ("config.optimizer.lr = 1.0", ["own.py, line 4", "'lr'"]),
+        ("config.loss = Loss(nme='softmax')", ["own.py, line 4", "'nme'"]),
+        ("config = None", ["own.py", "NoneType", "Config"]),
+        ("config = (", ["own.py", "never closed"]),
+    ],
+)
+def test_train_refuses_bad_recipes(fork, tmp_path, body, naming):
+    lines = ["from facejax.training.config import Config, Loss", "def get_config():"]
+    lines += ["    config = Config()", f"    {body}", "    return config"]
+    (tmp_path / "own.py").write_text("\n".join(lines) + "\n")
+    refused("train.py", "--config=own.py", "--workdir=run", cwd=tmp_path, naming=naming, start=fork)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.py"]
+
+
+def test_train_tries_its_outputs_before_the_work(fork, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").write_text("mine")
+    arguments = (*SMALL, "--config.data.path=nothing", "--workdir=run")  # the data comes later
+    naming = ["run/checkpoints", "--workdir"]
+    said = refused("train.py", *arguments, cwd=tmp_path, naming=naming, start=fork)
+    assert "nothing" not in said
 
 
 def test_train_refuses_a_workdir_that_is_a_file(tmp_path):
@@ -360,6 +394,137 @@ def test_train_refuses_bad_folders(folder, tmp_path, fault):
         "--workdir=run",
         cwd=tmp_path,
         naming=naming,
+    )
+
+
+def changed(run, change):
+    """Rewrites the facts of a run's newest checkpoint."""
+    newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    file = newest / "facts" / "metadata"
+    facts = json.loads(file.read_text())
+    change(facts)
+    file.write_text(json.dumps(facts))
+
+
+def test_train_refuses_a_checkpoint_of_another_run(trained, fork, tmp_path):
+    cwd, _ = trained
+    shutil.copytree(cwd / "run", tmp_path / "run")
+    start = (*SMALL, "--workdir=run", "--config.steps=9")
+    naming = ["seed 5, was 0", "loss.margin 0.4, was 0.2", "--accept_changes"]
+    more = ("--config.seed=5", "--config.loss.margin=0.4")
+    refused("train.py", *start, *more, cwd=tmp_path, naming=naming, start=fork)
+
+    def other_people(facts):
+        facts["data"] |= {"identities_sha256": "", "identities": ["Ann", *map(str, range(11))]}
+
+    changed(tmp_path / "run", other_people)
+    naming = ["11 is new and Ann is missing", "--workdir"]
+    refused("train.py", *start, "--accept_changes", cwd=tmp_path, naming=naming, start=fork)
+
+
+def test_a_complete_run_says_with_what_it_was_not_trained(trained, fork, tmp_path):
+    cwd, _ = trained
+    shutil.copytree(cwd / "run", tmp_path / "run")
+    other = "--config.optimizer.learning_rate=9"
+    finished = fork("train.py", *SMALL, other, "--workdir=run", cwd=tmp_path)
+    assert finished.returncode == 0
+    assert "not trained with optimizer.learning_rate 9, was 0.2" in finished.stderr
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_passed_over(trained, tmp_path):
+    """By both programs; the run goes on from the one before, and ends with the same bits."""
+    cwd, _ = trained
+    shutil.copytree(cwd / "run", tmp_path / "run")
+    for file in (tmp_path / "run/checkpoints/6/state/d").iterdir():
+        file.write_bytes(b"")
+    said = done(program("eval.py", "--checkpoint=run", "--output=report", cwd=tmp_path))
+    assert "checkpoints/6 holds no whole state" in said
+    assert "step 3" in said
+    said = done(program("train.py", *SMALL, "--workdir=run", cwd=tmp_path))
+    assert "checkpoints/6 holds no whole state" in said
+    assert "going on from step 3" in said
+    left = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert left == {"3", "6", "6.damaged"}
+    shutil.rmtree(tmp_path / "run/checkpoints/6.damaged")
+    for a, b in zip(parameters(cwd / "run"), parameters(tmp_path / "run"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_eval_prints_before_it_writes_and_does_without_caches(trained, tmp_path):
+    """With the paths of another machine in the checkpoint, and nowhere to write the report."""
+    cwd, _ = trained
+    shutil.copytree(cwd / "run", tmp_path / "run")
+    (tmp_path / "file").touch()
+
+    def elsewhere(facts):
+        facts["config"]["compilation_cache"] = facts["config"]["data"]["cache"] = "file/x"
+
+    changed(tmp_path / "run", elsewhere)
+    finished = program("eval.py", "--checkpoint=run", "--output=file", cwd=tmp_path)
+    assert finished.returncode == 2
+    assert "60 pairs" in finished.stdout
+    assert "TAR@FAR 1e-2" in finished.stdout
+    *warnings, message = finished.stderr.strip().splitlines()
+    assert message.startswith("error: can't write file (")
+    assert "--output" in message
+    assert [line.startswith("warning: ") for line in warnings] == [True, True]
+
+
+def test_help_lists_the_fields_of_the_one_and_the_flags_of_the_other(fork, tmp_path):
+    said = fork("train.py", "--help", cwd=tmp_path)
+    assert said.returncode == 0
+    for words in (
+        "--config: ",
+        "--config.optimizer.learning_rate=0.1 ",
+        "at its peak",
+        "--workdir",
+    ):
+        assert words in said.stderr
+    said = fork("eval.py", "--help", cwd=tmp_path)
+    assert "--config" not in said.stderr
+    assert "--checkpoint: " in said.stderr
+    message = refused("eval.py", "--flip", "False", cwd=tmp_path, naming=["'False'"], start=fork)
+    assert "--config" not in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("until", "delay", "more", "left"),
+    [
+        ("steps of", 1.0, (), "nothing is saved yet"),  # while compiling
+        ("first step", 0.5, (), "nothing is saved yet"),
+        ("first step", 1.0, ("--config.checkpoint.every=1",), "is saved, and the same command"),
+    ],
+)
+def test_ctrl_c_ends_in_one_true_sentence(tmp_path, until, delay, more, left):
+    arguments = [*SMALL, "--config.steps=100000", "--config.checkpoint.every=0", "--workdir=run"]
+    arguments += ["--config.evaluation.every=0", f"--config.compilation_cache={tmp_path}/xla"]
+    with subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "train.py"), *arguments, *more],
+        cwd=tmp_path,
+        env=surroundings(1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # A shell's background jobs, and what starts tests, may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        said = b""
+        while until.encode() not in said:
+            said += os.read(process.stdout.fileno(), 4096)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        said = (said + process.stdout.read()).decode()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    *_, message = said.strip().splitlines()
+    assert message.startswith("error: interrupted; in run ")
+    assert left in message
+    steps = checkpoints.saved_steps(tmp_path / "run" / "checkpoints")
+    assert message == (
+        f"error: interrupted; in run step {steps[-1]} {left} goes on from it"
+        if steps
+        else f"error: interrupted; in run {left}"
     )
 
 

@@ -10,7 +10,6 @@ from matplotlib.image import imread
 
 from facejax.evaluation import (
     figures,
-    format_table,
     pair_folds,
     roc,
     score_labels,
@@ -21,6 +20,7 @@ from facejax.evaluation import (
     verify,
     write_report,
 )
+from facejax.table import format_table
 from facejax.training import log
 
 

@@ -2,8 +2,12 @@
 
 from facejax.checkpoints.listing import Summary, summaries
 from facejax.checkpoints.orbax import (
+    DamagedCheckpointError,
     Facts,
+    Manager,
     choose_step,
+    close,
+    newest_whole,
     open_directory,
     open_existing,
     read_facts,
@@ -11,12 +15,18 @@ from facejax.checkpoints.orbax import (
     restore_network,
     save,
     saved_shapes,
+    saved_steps,
+    set_aside,
 )
 
 __all__ = [
+    "DamagedCheckpointError",
     "Facts",
+    "Manager",
     "Summary",
     "choose_step",
+    "close",
+    "newest_whole",
     "open_directory",
     "open_existing",
     "read_facts",
@@ -24,5 +34,7 @@ __all__ = [
     "restore_network",
     "save",
     "saved_shapes",
+    "saved_steps",
+    "set_aside",
     "summaries",
 ]

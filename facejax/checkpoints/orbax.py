@@ -10,37 +10,53 @@ them to a multiple of the devices are cut or added as it is restored. Randomness
 the data are functions of the step, so the state is all there is to save.
 """
 
+import contextlib
 import pathlib
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 
+from facejax import files
 from facejax.errors import UserError
 
 # JSON: `num_classes`, `architecture` (a dict) and the run's `config` (a dict of dicts); a state is
 # restored only where the first two agree.
 Facts = dict[str, Any]
+Manager: TypeAlias = ocp.CheckpointManager
+T = TypeVar("T")
 
 
-def open_directory(directory: str | pathlib.Path, *, keep: int = 2) -> ocp.CheckpointManager:
+class DamagedCheckpointError(UserError):
+    """A checkpoint, or what is left of it, that can't be read; an older one may be whole."""
+
+
+def open_directory(directory: str | pathlib.Path, *, keep: int = 2) -> Manager:
     """The checkpoints of a run; the directory is made on the first save.
 
     Args:
       directory: where they are, or will be.
-      keep: how many of the newest are kept.
+      keep: how many of the newest are kept; 0 is all.
+
+    Raises:
+      UserError: if something else is in its place, or it can't be read.
     """
-    return ocp.CheckpointManager(
-        pathlib.Path(directory).resolve(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=False),
-        item_handlers={
-            "state": ocp.PyTreeCheckpointHandler(),
-            "facts": ocp.JsonCheckpointHandler(),
-        },
-    )
+    directory = pathlib.Path(directory)
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is a file; move it away, or give another directory")
+    with _readable(directory):
+        return ocp.CheckpointManager(
+            directory.resolve(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep or None, create=False),
+            item_handlers={
+                "state": ocp.PyTreeCheckpointHandler(),
+                "facts": ocp.JsonCheckpointHandler(),
+            },
+        )
 
 
-def open_existing(directory: str | pathlib.Path) -> ocp.CheckpointManager:
+def open_existing(directory: str | pathlib.Path) -> Manager:
     """The checkpoints that a run has left.
 
     Args:
@@ -60,7 +76,7 @@ def open_existing(directory: str | pathlib.Path) -> ocp.CheckpointManager:
     return manager
 
 
-def choose_step(manager: ocp.CheckpointManager, step: int | None = None) -> int:
+def choose_step(manager: Manager, step: int | None = None) -> int:
     """The step asked for, or the newest.
 
     Raises:
@@ -74,39 +90,109 @@ def choose_step(manager: ocp.CheckpointManager, step: int | None = None) -> int:
     return steps[-1] if step is None else step
 
 
-def save(manager: ocp.CheckpointManager, step: int, state: Any, facts: Facts) -> None:
+def newest_whole(manager: Manager, read: Callable[[int], T]) -> tuple[int, T, tuple[str, ...]]:
+    """The newest checkpoint that can be read.
+
+    Args:
+      manager: from `open_directory` or `open_existing`; it has one or more.
+      read: what is wanted of a step; it raises `DamagedCheckpointError`, as the functions here do.
+
+    Returns:
+      (its step, what `read` made of it, a sentence on each newer one that is damaged).
+
+    Raises:
+      DamagedCheckpointError: if none can be read.
+    """
+    damaged: list[str] = []
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            return step, read(step), tuple(damaged)
+        except DamagedCheckpointError as error:
+            damaged.append(str(error))
+    raise DamagedCheckpointError(
+        f"{damaged[0]}; no older one in {manager.directory} is whole either"
+    )
+
+
+def set_aside(manager: Manager, step: int) -> None:
+    """Takes the checkpoints behind a step away: each is renamed, as in `6.damaged`.
+
+    Else they would count as the newest, and stand in the way of those that the run writes.
+
+    Args:
+      manager: from `open_directory`; it forgets them.
+      step: the newest that stays.
+
+    Raises:
+      UserError: if they can't be renamed.
+    """
+    folder = pathlib.Path(manager.directory)
+    if jax.process_index() == 0:
+        for later in manager.all_steps():
+            aside = folder / f"{later}.damaged"
+            if later > step:
+                with files.refusing(aside, "make the folder writable, or give another"):
+                    files.remove(aside)
+                    (folder / str(later)).rename(aside)
+    ocp.multihost.sync_global_processes("checkpoints set aside")
+    manager.reload()
+
+
+def saved_steps(directory: str | pathlib.Path) -> list[int]:
+    """The steps that are on the disk now, in ascending order.
+
+    Args:
+      directory: where a run's checkpoints are, if there are any.
+    """
+    folder = pathlib.Path(directory)
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def save(manager: Manager, step: int, state: Any, facts: Facts) -> None:
     """Saves a state in the background, unless this step is there already.
 
     Args:
-      manager: from `open_directory`; it closes, or waits, to be sure that all is written.
+      manager: from `open_directory`; `close` it to be sure that all is written.
       step: its number.
       state: a pytree of arrays.
       facts: to be found beside it.
+
+    Raises:
+      UserError: if it, or the one before it, can't be written.
     """
     if step in manager.all_steps():
         return
-    pathlib.Path(manager.directory).mkdir(parents=True, exist_ok=True)
     items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), facts=ocp.args.JsonSave(facts))
-    manager.save(step, args=items)
+    with _writable(manager):
+        pathlib.Path(manager.directory).mkdir(parents=True, exist_ok=True)
+        manager.save(step, args=items)
 
 
-def read_facts(manager: ocp.CheckpointManager, step: int) -> Facts:
+def close(manager: Manager) -> None:
+    """Waits until all that was saved is on the disk, and ends the manager.
+
+    Raises:
+      UserError: if the last one can't be written.
+    """
+    with _writable(manager):
+        manager.wait_until_finished()
+    manager.close()
+
+
+def read_facts(manager: Manager, step: int) -> Facts:
     """The facts saved with a step.
 
     Raises:
-      UserError: if they are not there.
+      DamagedCheckpointError: if they are not there.
     """
-    try:
+    what = "is not a facejax checkpoint, or what is left of one"
+    with _readable(pathlib.Path(manager.directory) / str(step), what):
         return manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
-    except (KeyError, ValueError, OSError) as error:
-        raise UserError(
-            f"{manager.directory}/{step} is not a facejax checkpoint ({error}); "
-            "give the directory that train.py wrote"
-        ) from error
 
 
 def saved_shapes(
-    manager: ocp.CheckpointManager, step: int, *, sharding: jax.sharding.Sharding | None = None
+    manager: Manager, step: int, *, sharding: jax.sharding.Sharding | None = None
 ) -> Any:
     """What a step's state is made of, without reading it: a target for `restore`.
 
@@ -119,15 +205,11 @@ def saved_shapes(
       The state with a `jax.ShapeDtypeStruct` for each array; its containers are dicts and lists.
 
     Raises:
-      UserError: if it is not there or can't be read.
+      DamagedCheckpointError: if it is not there or can't be read.
     """
     where = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    try:
+    with _readable(pathlib.Path(manager.directory) / str(step), "holds no whole state"):
         tree = manager.item_metadata(step)["state"].tree
-    except (KeyError, ValueError, OSError) as error:
-        raise UserError(
-            f"{manager.directory}/{step} holds no whole state ({error}); give another step"
-        ) from error
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         tree,
@@ -135,9 +217,7 @@ def saved_shapes(
     )
 
 
-def restore(
-    manager: ocp.CheckpointManager, step: int, target: Any, facts: Facts, *, per_class: Any
-) -> Any:
+def restore(manager: Manager, step: int, target: Any, facts: Facts, *, per_class: Any) -> Any:
     """A state, onto the shapes and shardings of `target`, on however many devices those are.
 
     Args:
@@ -149,7 +229,9 @@ def restore(
         of rows may differ by padding.
 
     Raises:
-      UserError: if the checkpoint is of another architecture, loss or number of classes.
+      UserError: if the checkpoint is of another architecture or number of classes, or its state is
+        of other shapes.
+      DamagedCheckpointError: if it can't be read.
     """
     saved = read_facts(manager, step)
     for fact in ("architecture", "num_classes"):
@@ -167,11 +249,11 @@ def restore(
     return _read(manager, step, target)
 
 
-def restore_network(manager: ocp.CheckpointManager, step: int) -> tuple[Any, Any, Facts]:
+def restore_network(manager: Manager, step: int) -> tuple[Any, Any, Facts]:
     """What embeds a face: (backbone params, batch_stats, facts), on one device.
 
     Raises:
-      UserError: if it is not a facejax checkpoint.
+      DamagedCheckpointError: if it is not a facejax checkpoint, or can't be read.
     """
     facts = read_facts(manager, step)
     shapes = saved_shapes(manager, step)
@@ -183,7 +265,7 @@ def restore_network(manager: ocp.CheckpointManager, step: int) -> tuple[Any, Any
     return state["params"]["backbone"], state["batch_stats"], facts
 
 
-def _read(manager: ocp.CheckpointManager, step: int, target: Any, *, partial: bool = False) -> Any:
+def _read(manager: Manager, step: int, target: Any, *, partial: bool = False) -> Any:
     # Not strict: rows that pad the classes to a multiple of the devices are cut or added (zeros).
     arguments = jax.tree.map(
         lambda leaf: ocp.ArrayRestoreArgs(
@@ -192,10 +274,48 @@ def _read(manager: ocp.CheckpointManager, step: int, target: Any, *, partial: bo
         target,
     )
     state = ocp.args.PyTreeRestore(item=target, restore_args=arguments, partial_restore=partial)
-    return manager.restore(step, args=ocp.args.Composite(state=state)).state
+    with _readable(pathlib.Path(manager.directory) / str(step), "holds no whole state"):
+        return manager.restore(step, args=ocp.args.Composite(state=state)).state
 
 
-def _refuse(manager: ocp.CheckpointManager, step: int, what: str) -> None:
+@contextlib.contextmanager
+def _readable(path: pathlib.Path, what: str = "can't be read") -> Iterator[None]:
+    """Orbax, TensorStore and JSON have many errors for what is damaged; here they are one."""
+    try:
+        yield
+    except (UserError, jax.errors.JaxRuntimeError, MemoryError):
+        raise  # the second is a device out of memory
+    except Exception as error:
+        if isinstance(error, PermissionError) or "PERMISSION_DENIED" in str(error):
+            raise UserError(f"{path} may not be read; ask its owner for it") from error
+        raise DamagedCheckpointError(
+            f"{path} {what} ({_in_short(error)}); give another step, or delete that folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def _writable(manager: Manager) -> Iterator[None]:
+    """What stands in the way of a write is OSError, or ValueError where TensorStore meets it."""
+    try:
+        yield
+    except (UserError, jax.errors.JaxRuntimeError, MemoryError):
+        raise
+    except Exception as error:
+        raise UserError(
+            f"no checkpoint can be written to {manager.directory} ({_in_short(error)}); make room "
+            "there, or give another directory"
+        ) from error
+
+
+def _in_short(error: Exception) -> str:
+    """The first words of an error, which may be a page."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    if "RESOURCE_EXHAUSTED" in words or "No space left" in words:
+        return "No space left on device"
+    return words if len(words) <= 120 else words[:117] + "..."
+
+
+def _refuse(manager: Manager, step: int, what: str) -> None:
     raise UserError(
         f"the checkpoint {manager.directory}/{step} has {what}: give the config it was trained with"
     )

@@ -12,7 +12,6 @@ from facejax.evaluation.pairs import (
 )
 from facejax.evaluation.protocols import ImageFiles, Protocol, evaluate, from_pairs, synthetic
 from facejax.evaluation.report import (
-    format_table,
     score_labels,
     scores,
     scores_in_words,
@@ -55,7 +54,6 @@ __all__ = [
     "evaluate",
     "fit_pca",
     "format_far",
-    "format_table",
     "from_pairs",
     "kfold_accuracy",
     "pair_folds",

@@ -14,6 +14,7 @@ import numpy as np
 from facejax import files, page
 from facejax.evaluation import figures
 from facejax.evaluation.verification import Verification, format_far
+from facejax.table import format_table
 
 Scores = Mapping[str, Any]  # a record as `scores` makes it; it may have other fields too
 
@@ -83,28 +84,6 @@ def scores_table(records: Mapping[str, Scores]) -> str:
     """
     header, rows, notes = _cells(records)
     return "\n".join([format_table(header, rows), *notes])
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A text table: the first column to the left, the others to the right.
-
-    Args:
-      header: the column names.
-      rows: as many strings each.
-
-    Returns:
-      Lines without trailing spaces, joined by newlines, a rule under the header.
-    """
-    table = [list(header), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
-    return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
 
 def to_json(value: Any) -> Any:

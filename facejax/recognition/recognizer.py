@@ -1,6 +1,7 @@
 """A recognizer: a trained network with its weights and what has to be known to use it."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -22,6 +23,7 @@ class Recognizer:
       step: of the checkpoint.
       directory: the checkpoints that the weights came from.
       facts: what the checkpoint says of its run: `architecture`, `num_classes`, `config`.
+      passed_over: a sentence on each newer checkpoint, all of them damaged.
     """
 
     image_size: int
@@ -30,6 +32,7 @@ class Recognizer:
     step: int
     directory: pathlib.Path
     facts: checkpoints.Facts
+    passed_over: tuple[str, ...]
     _embedder: Embedder = dataclasses.field(repr=False)
     _variables: Any = dataclasses.field(repr=False)
 
@@ -54,21 +57,27 @@ def load(workdir: str | pathlib.Path, *, step: int | None = None, flip: bool = T
 
     Args:
       workdir: of the run, or its checkpoints folder.
-      step: which of its checkpoints; None is the newest.
+      step: which of its checkpoints; None is the newest that is whole.
       flip: whether to add the mirror image's embedding (the flip test).
 
     Returns:
       Recognizer, with the weights on this process's first device; nothing is compiled yet.
 
     Raises:
-      UserError: there is no checkpoint, not that step, or it is not one of facejax.
+      UserError: there is no checkpoint, not that step, or it is damaged or not one of facejax.
     """
     directory = pathlib.Path(workdir)
     if (directory / "checkpoints").is_dir():
         directory = directory / "checkpoints"
     saved = checkpoints.open_existing(directory)
-    step = checkpoints.choose_step(saved, step)
-    params, batch_stats, facts = checkpoints.restore_network(saved, step)
+    passed_over: tuple[str, ...] = ()
+    if step is None:
+        step, restored, passed_over = checkpoints.newest_whole(
+            saved, functools.partial(checkpoints.restore_network, saved)
+        )
+    else:
+        restored = checkpoints.restore_network(saved, checkpoints.choose_step(saved, step))
+    params, batch_stats, facts = restored
     saved.close()
     network = models.network(**facts["architecture"])
     return Recognizer(
@@ -78,6 +87,7 @@ def load(workdir: str | pathlib.Path, *, step: int | None = None, flip: bool = T
         step=step,
         directory=directory,
         facts=facts,
+        passed_over=passed_over,
         _embedder=make_embedder(network.apply, flip=flip),
         _variables={"params": params, "batch_stats": batch_stats},
     )

@@ -3,29 +3,36 @@
 `configs/*.py` build one `Config` each in `get_config(arg)`; the command line changes single fields,
 as in `--config.optimizer.learning_rate=0.1`. Library functions never see a config. A path may begin
 with `~` or `$FACEJAX_HOME`, which is `~/.cache/facejax` where the environment does not set it.
+
+The classes have slots, so that setting a field that does not exist is an error. `--help` of
+train.py prints this list, from the comments here; ranges.py has the range of every field,
+settle.py what becomes of fields that exclude each other.
 """
 
 import dataclasses
+import pathlib
+import re
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Data:
     """Where the faces come from, and what the host does with them."""
 
-    kind: str = "synthetic"  # synthetic (rendered), folder (of identities) or dataset (built)
-    path: str = ""  # the folder of identities, or the dataset's directory
+    kind: str = ""  # synthetic (rendered), folder (of identities) or dataset; empty: by the path
+    path: str = ""  # the folder of identities, or a dataset built; empty: synthetic
+    damaged: str = "refuse"  # images of a folder that do not decode: refuse, or skip them
     cache: str = "$FACEJAX_HOME/datasets"  # datasets built, faces rendered
-    image_size: int = 112  # height and width the network sees
+    image_size: int = 112  # height and width the network sees, a multiple of 16
     threads: int | None = None  # decoding threads; None: from the core count
     per_identity: int = 0  # images of each identity in a batch; 0: a batch is drawn at random
     identities: int = 400  # synthetic: how many people are rendered
     images_per_identity: int = 16  # synthetic: how many images of each of them are rendered
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Augment:
     """The probability that an image is changed so, unless said otherwise."""
 
@@ -38,18 +45,18 @@ class Augment:
     erasing: float = 0.0  # a rectangle erased
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Model:
     """The network from an image to an embedding."""
 
     name: str = "iresnet50"  # iresnet10/18/34/50/100/200 or mobilefacenet
     width: float = 1.0  # multiplies the channels
-    embedding_size: int = 512
+    embedding_size: int = 512  # length of an embedding
     dropout: float = 0.0  # before the last dense layer
     dtype: str = "float32"  # of the computation (bfloat16 on TPU and GPU); parameters are float32
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Loss:
     """The loss by name, and its hyperparameters; None stands for the loss's own default.
 
@@ -58,7 +65,7 @@ class Loss:
 
     name: str = "arcface"  # one of facejax.objectives.LOSSES
     scale: float | None = None  # multiplies the cosines
-    margin: float | None = None
+    margin: float | None = None  # what the target is held back by
     scale_warmup: int | None = None  # steps over which the scale rises from 1; 0: none
     margin_warmup: int | None = None  # steps over which the margin rises from 0; 0: none
     learn_scale: bool | None = None  # normface: the scale is trained
@@ -69,8 +76,8 @@ class Loss:
     m3: float | None = None  # combined_margin: is taken from the cosine
     anneal_base: float | None = None  # l_softmax, sphereface: blend with the plain softmax,
     anneal_gamma: float | None = None  # max(minimum, base (1 + gamma step)^-power)
-    anneal_power: float | None = None
-    anneal_minimum: float | None = None
+    anneal_power: float | None = None  # in that formula
+    anneal_minimum: float | None = None  # in that formula
     base: str | None = None  # mv_softmax: arc or am; elasticface: arc or cos
     hardness: float | None = None  # mv_softmax
     adaptive: bool | None = None  # mv_softmax
@@ -102,7 +109,7 @@ class Loss:
     regularizer: float | None = None  # n_pairs: on the squared length of the embeddings
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Head:
     """The class weights: how they are computed with, kept and updated."""
 
@@ -114,7 +121,7 @@ class Head:
     dtype: str = ""  # of the products' inputs; empty: the model's. Weights are float32
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Optimizer:
     """The update, and its learning rate over the run."""
 
@@ -126,38 +133,38 @@ class Optimizer:
     power: float = 2.0  # of the polynomial
     warmup: float = 0.05  # share of the steps in which the rate rises from 0
     clip_norm: float = 0.0  # largest norm of the gradient; 0: as it is
-    accumulate: int = 1  # micro-batches in a step
+    accumulate: int = 1  # micro-batches in a step; BatchNorm's statistics are those of each
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Evaluation:
     """Verification during training; the identities are not in training."""
 
     every: int = 0  # steps between evaluations; 0: at the start and the end only
     pairs: str = ""  # a pair file; empty: synthetic identities, if the data is synthetic
     images: str = ""  # the folder of the pair file's images
-    batch_size: int = 100
+    batch_size: int = 100  # images embedded at a time
     identities: int = 100  # synthetic: how many unseen people
     images_per_identity: int = 10  # synthetic: how many images of each of them
     synthetic_pairs: int = 4000  # half of them of one person
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Checkpoint:
     """Orbax checkpoints in the workdir."""
 
     every: int = 0  # steps between checkpoints; 0: at the end only
-    keep: int = 2  # newest ones kept
+    keep: int = 2  # newest ones kept; 0: all
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Config:
     """A training run."""
 
-    seed: int = 0
+    seed: int = 0  # of all that is drawn at random
     batch_size: int = 128  # over all devices
-    epochs: float = 20.0
-    steps: int = 0  # if not 0, instead of epochs
+    epochs: float = 20.0  # times that the data is gone through
+    steps: int = 0  # instead of epochs; 0: by the epochs
     parallel: str = "pmap"  # pmap, or shard_map: jit over a mesh
     devices: int = 0  # how many of the local devices; 0: all
     compilation_cache: str = "$FACEJAX_HOME/xla"  # compiled programs kept here; empty: nowhere
@@ -172,13 +179,46 @@ class Config:
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """The config that `dataclasses.asdict` (and JSON) made these values of."""
+    """The config that `dataclasses.asdict` (and JSON) made these values of.
+
+    Fields that this version does not have are left out, those that it has besides have their
+    defaults.
+    """
     config = Config()
     for name, value in values.items():
         section = getattr(config, name, None)
         if dataclasses.is_dataclass(section):
             for part, inner in value.items():
-                setattr(section, part, tuple(inner) if isinstance(inner, list) else inner)
-        else:
+                if hasattr(section, part):
+                    setattr(section, part, tuple(inner) if isinstance(inner, list) else inner)
+        elif hasattr(config, name):
             setattr(config, name, value)
     return config
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Every field by its dotted name, as in {"optimizer.learning_rate": 0.1}."""
+    fields: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, dict):
+            fields |= {f"{name}.{part}": inner for part, inner in value.items()}
+        else:
+            fields[name] = value
+    return fields
+
+
+def describe() -> list[str]:
+    """A line for each field: its dotted name, its default, and its comment in this file."""
+    classes = pathlib.Path(__file__).read_text("utf-8").partition("\ndef ")[0]
+    pattern = r"^(?:class (\w+):|    (\w+): [^=]+ = (.+?)(?:  # (.*))?)$"
+    sections = {type(getattr(Config(), name)).__name__: name for name in Config.__slots__}
+    lines: dict[str, list[str]] = {"": []}  # those of Config itself come first
+    name = ""
+    for kind, part, default, comment in re.findall(pattern, classes, re.MULTILINE):
+        if kind:
+            name = sections.get(kind, "")
+            lines.setdefault(name, [])
+        elif not default.startswith("field("):
+            dotted = f"{name}.{part}" if name else part
+            lines[name].append(f"{dotted}={default}".ljust(40) + f"  {comment}".rstrip())
+    return [line for section in lines.values() for line in section]

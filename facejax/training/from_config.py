@@ -7,8 +7,9 @@ import contextlib
 import dataclasses
 import functools
 import math
+import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,29 @@ from facejax import checkpoints, data, evaluation, files, models, objectives
 from facejax.errors import UserError
 from facejax.losses import Classes, sampling
 from facejax.synthetic import SyntheticFaces
-from facejax.training import head, optimizer, state, step
+from facejax.training import head, optimizer, ranges, resume, settle, state, step
 from facejax.training.config import Config
+
+
+def settled(config: Config, given: Collection[str] = ()) -> tuple[str, ...]:
+    """Checks a config, and makes up its mind where fields exclude each other, in place.
+
+    No device is touched: several processes find each other later.
+
+    Args:
+      config: as the recipe and the command line have it.
+      given: the fields that the command line sets, as in "optimizer.learning_rate".
+
+    Returns:
+      One sentence for each field that is given and has no effect.
+
+    Raises:
+      UserError: on what can't be trained, whatever the data and the devices are.
+    """
+    ranges.check_types(config)
+    notes = settle.settle(config, given)
+    ranges.check(config)
+    return notes
 
 
 def devices(config: Config) -> Sequence[jax.Device]:
@@ -53,6 +75,7 @@ def devices(config: Config) -> Sequence[jax.Device]:
             f"config.batch_size {config.batch_size} is not a multiple of {len(found)} device(s) "
             f"times {config.optimizer.accumulate} micro-batch(es); change one of them"
         )
+    ranges.check_batch(config, devices=len(found))
     return found
 
 
@@ -60,7 +83,7 @@ def training_source(config: Config) -> data.Source:
     """The images to train on.
 
     Raises:
-      UserError: on an unknown kind, or whatever is wrong with the folder or dataset.
+      UserError: on whatever is wrong with the folder or dataset.
     """
     chosen = config.data
     if chosen.kind == "synthetic":
@@ -70,18 +93,40 @@ def training_source(config: Config) -> data.Source:
                 images_per_identity=chosen.images_per_identity,
                 image_size=chosen.image_size,
                 seed=config.seed,
-                cache=files.expand(chosen.cache),
+                cache=_faces_cache(config),
             )
-    if chosen.kind not in ("folder", "dataset"):
-        raise UserError(f"config.data.kind is {chosen.kind!r}; choose synthetic, folder or dataset")
-    if not chosen.path:
-        raise UserError(
-            f"config.data.kind is {chosen.kind} but config.data.path is empty; give the folder"
-        )
     path = files.expand(chosen.path)
     if chosen.kind == "dataset":
         return data.dataset_source(path)
-    return data.build_dataset(data.folder_source(path), files.expand(chosen.cache))
+    return data.build_dataset(
+        data.folder_source(path), files.expand(chosen.cache), damaged=chosen.damaged
+    )
+
+
+def try_cache(config: Config) -> None:
+    """Tries whether rendered faces can be kept.
+
+    Raises:
+      UserError: if they can't, and are rendered anew in every run.
+    """
+    chosen = config.data
+    if chosen.kind == "synthetic" and chosen.cache and _faces_cache(config) is None:
+        raise UserError(
+            f"rendered faces can't be kept in config.data.cache={chosen.cache}: give another "
+            "folder, or an empty name for none"
+        )
+
+
+def _faces_cache(config: Config) -> pathlib.Path | None:
+    """Where rendered faces are kept; None where they can't be."""
+    if not config.data.cache:
+        return None
+    try:
+        path = files.expand(config.data.cache)
+        files.try_folder(path)
+    except (UserError, OSError):
+        return None
+    return path
 
 
 def batches(config: Config, source: data.Source, *, start: int) -> Iterator[dict[str, np.ndarray]]:
@@ -100,8 +145,15 @@ def batches(config: Config, source: data.Source, *, start: int) -> Iterator[dict
 
 
 def steps(config: Config, source: data.Source) -> int:
-    """How many steps the run has, by its own number or by that of its epochs."""
-    return config.steps or math.ceil(config.epochs * len(source) / config.batch_size)
+    """How many steps the run has, by its own number or by that of its epochs.
+
+    Raises:
+      UserError: if they are too many to be counted.
+    """
+    found = config.steps or math.ceil(config.epochs * len(source) / config.batch_size)
+    if found >= 2**31:
+        raise UserError(f"config.epochs {config.epochs:g} are {found} steps; give fewer")
+    return found
 
 
 def protocol(config: Config) -> evaluation.Protocol | None:
@@ -113,11 +165,6 @@ def protocol(config: Config) -> evaluation.Protocol | None:
     chosen = config.evaluation
     size = config.data.image_size
     if chosen.pairs:
-        if not chosen.images:
-            raise UserError(
-                "config.evaluation.pairs is given but config.evaluation.images is empty; "
-                "give the folder of the pairs' images"
-            )
         return evaluation.from_pairs(
             files.expand(chosen.pairs), files.expand(chosen.images), image_size=size
         )
@@ -131,21 +178,26 @@ def protocol(config: Config) -> evaluation.Protocol | None:
             seed=config.seed,
             first_identity=config.data.identities,  # those behind the ones in training
             pairs=chosen.synthetic_pairs,
-            cache=files.expand(config.data.cache),
+            cache=_faces_cache(config),
         )
 
 
 def network(config: Config, *, axis_name: str | None = None) -> models.Network:
     """The network; `axis_name` is the device axis over which BatchNorm is synchronised."""
-    _check_dtype("model", config.model.dtype)
     return models.network(**dataclasses.asdict(config.model), axis_name=axis_name)
 
 
-def facts(config: Config, *, num_classes: int) -> checkpoints.Facts:
-    """What a checkpoint says of the run beside its arrays."""
+def facts(config: Config, source: data.Source) -> checkpoints.Facts:
+    """What a checkpoint says of the run beside its arrays.
+
+    Args:
+      config: of the run.
+      source: what it trains on, with the labels of its class weights.
+    """
     return {
         "architecture": dataclasses.asdict(config.model),  # the arguments of `models.network`
-        "num_classes": num_classes,
+        "num_classes": source.num_classes,
+        "data": resume.data_facts(source),
         "config": dataclasses.asdict(config),
     }
 
@@ -154,21 +206,15 @@ def objective(config: Config) -> objectives.Objective:
     """The objective, with the hyperparameters that the config sets.
 
     Raises:
-      UserError: on what the loss does not take, or a loss on pairs without batches that have any.
+      UserError: on what the loss does not take.
     """
-    name = config.loss.name
-    given = {part: value for part, value in vars(config.loss).items() if value is not None}
-    chosen = {part: value for part, value in given.items() if part != "name"}
-    dtype = config.head.dtype or config.model.dtype
-    _check_dtype("head", dtype)
-    classes(config)  # a bad block size shows here, before the data are read
-    made = objectives.objective(name, chosen, dtype=dtype)
-    if objectives.needs_pairs(name) and config.data.per_identity < 2:
-        raise UserError(
-            f"the loss {name} learns from several images of an identity in a batch; set "
-            "config.data.per_identity=4, say"
-        )
-    return made
+    given = dataclasses.asdict(config.loss)
+    name = given.pop("name")
+    return objectives.objective(
+        name,
+        {part: value for part, value in given.items() if value is not None},
+        dtype=config.head.dtype or config.model.dtype,
+    )
 
 
 def classes(config: Config, num_classes: int | None = None) -> Classes:
@@ -210,42 +256,22 @@ def head_update(
     """How the class weights, split over so many devices, are trained.
 
     Raises:
-      UserError: on what does not go together.
+      UserError: if there are too few identities for the devices or for a sample.
     """
-    chosen, sgd, loss = config.head, config.optimizer, config.loss.name
+    chosen, sgd = config.head, config.optimizer
     if num_classes < devices:
         raise UserError(
             f"{num_classes} identities can't be split over {devices} devices; set "
             f"config.devices={num_classes} or fewer"
         )
-    sampled, fused, lazy = chosen.sample_rate != 1, chosen.fused, chosen.lazy_decay
+    if num_classes < 2:
+        raise UserError("one identity can't be told from others; give the images of two or more")
     laid_out = classes(config, num_classes)
-    if not (sampled or fused or lazy):
+    sampled = chosen.sample_rate != 1
+    if not (sampled or chosen.fused):
         return head.whole(tx, classes=laid_out)
-    field = "sample_rate" if sampled else "fused" if fused else "lazy_decay"
-    for applies, refusal in (
-        (
-            sampled and not objectives.can_sample(loss),
-            "is for losses with class weights, and not center_loss",
-        ),
-        (not objectives.has_class_weights(loss), "is for losses with class weights"),
-        (sgd.name != "sgd", "takes config.optimizer.name=sgd"),
-        (sampled and not chosen.sharded, "takes config.head.sharded=true"),
-        (sampled and fused, "can't be used together with config.head.fused"),
-        (lazy and not sampled, "is for sampled classes: set config.head.sample_rate too"),
-        (
-            fused and sgd.clip_norm > 0,
-            "updates before the norm is known: set config.optimizer.clip_norm=0",
-        ),
-        (
-            fused and sgd.accumulate > 1,
-            "updates once in a batch: set config.optimizer.accumulate=1",
-        ),
-    ):
-        if applies:
-            raise UserError(f"config.head.{field} {refusal}")
     numbers = head.SGD(rate, sgd.momentum, sgd.weight_decay)
-    if fused:
+    if chosen.fused:
         return head.fused(tx, numbers, classes=laid_out)
     with named("head"):
         count = -(-num_classes // devices)
@@ -255,7 +281,7 @@ def head_update(
         numbers,
         rate=chosen.sample_rate,
         classes=laid_out,
-        lazy_decay=lazy,
+        lazy_decay=chosen.lazy_decay,
     )
 
 
@@ -336,11 +362,6 @@ def compiled_step(
 def _images(config: Config, count: int) -> jax.ShapeDtypeStruct:
     size = config.data.image_size
     return jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
-
-
-def _check_dtype(section: str, name: str) -> None:
-    if name not in ("float32", "bfloat16", "float16"):
-        raise UserError(f"config.{section}.dtype is {name!r}; choose float32 or bfloat16")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,9 +103,14 @@ class Progress:
         self._since += time.perf_counter() - started
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends a line to the metrics."""
+        """Appends a line to the metrics.
+
+        Raises:
+          UserError: if it can't be written.
+        """
         if not self.bar.disable:
-            files.append_line(self.path, json.dumps(record))
+            with files.refusing(self.path, "make room there; what was saved before is whole"):
+                files.append_line(self.path, json.dumps(record))
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -132,17 +137,36 @@ def record_names(source: data.Source, records: np.ndarray, *, count: int = 5) ->
 
 
 def make_directory(directory: pathlib.Path) -> None:
-    """Makes a folder, with those above it.
+    """Makes a run's folder, with those above it, and tries all that the run will write into it.
+
+    Args:
+      directory: the workdir; `checkpoints/` in it is made too.
 
     Raises:
-      UserError: if it can't be made.
+      UserError: if something can't be made or written.
     """
+    path = directory
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        for path in (directory, directory / "checkpoints", directory / "report"):
+            if path.exists() or path.name != "report":  # not every run writes one
+                files.try_folder(path)
+        for path in (directory / "metrics.jsonl", directory / "config.json"):
+            if path.exists():
+                path.open("ab").close()
     except OSError as error:
-        raise UserError(
-            f"can't make the folder {directory} ({error.strerror}): give another"
-        ) from error
+        what = "write" if path.exists() else "make the folder"
+        raise UserError(f"can't {what} {path} ({error.strerror}): give another") from error
+
+
+def those_there(directory: pathlib.Path, names: Sequence[str]) -> list[str]:
+    """Those of a folder's entries that are there, folders with a `/` and only if they hold any."""
+    found = []
+    for path in (directory / name for name in names):
+        if path.is_dir() and any(path.iterdir()):
+            found.append(f"{path.name}/")
+        elif path.is_file():
+            found.append(path.name)
+    return found
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:

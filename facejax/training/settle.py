@@ -1,0 +1,166 @@
+"""Fields that exclude each other: which of them counts, and what a person is told of the others.
+
+This is the one table of what is set without effect.
+"""
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from facejax import files, objectives
+from facejax.errors import UserError
+from facejax.training.config import Config
+
+
+class _Idle(NamedTuple):
+    """Fields that nothing reads in some configs.
+
+    Attributes:
+      fields: their names.
+      idle: whether nothing reads them, in a settled config.
+      because: why, in words that may name fields of the config, as in `str.format`.
+    """
+
+    fields: tuple[str, ...]
+    idle: Callable[[Config], bool]
+    because: str
+
+
+_IDLE = (
+    _Idle(
+        ("data.identities", "data.images_per_identity"),
+        lambda config: config.data.kind != "synthetic",
+        "it is for synthetic faces, and the run trains on {config.data.path}",
+    ),
+    _Idle(
+        ("data.damaged",),
+        lambda config: config.data.kind != "folder",
+        "it is for a folder, and config.data.kind is {config.data.kind}",
+    ),
+    _Idle(
+        ("data.cache",),
+        lambda config: config.data.kind == "dataset",
+        "the dataset {config.data.path} is read where it is",
+    ),
+    _Idle(
+        ("evaluation.identities", "evaluation.images_per_identity", "evaluation.synthetic_pairs"),
+        lambda config: bool(config.evaluation.pairs) or config.data.kind != "synthetic",
+        "it is for synthetic faces, and the run does not verify any",
+    ),
+    _Idle(
+        ("evaluation.every", "evaluation.batch_size"),
+        lambda config: (
+            config.data.kind != "synthetic"
+            and not config.evaluation.pairs
+            and config.evaluation.every > 0  # 0 is what there is then
+        ),
+        "nothing is verified without config.evaluation.pairs and config.evaluation.images",
+    ),
+    _Idle(
+        ("augment.crop_scale",),
+        lambda config: not config.augment.crop,
+        "config.augment.crop is 0",
+    ),
+    _Idle(
+        ("optimizer.momentum",),
+        lambda config: config.optimizer.name != "sgd",
+        "config.optimizer.name is {config.optimizer.name}",
+    ),
+    _Idle(
+        ("optimizer.power",),
+        lambda config: config.optimizer.schedule != "polynomial",
+        "config.optimizer.schedule is {config.optimizer.schedule}",
+    ),
+    _Idle(
+        ("head.block_size",),
+        lambda config: not objectives.has_class_weights(config.loss.name),
+        "the loss {config.loss.name} has no class weights",
+    ),
+    _Idle(
+        ("head.sharded",),
+        lambda config: objectives.needs_pairs(config.loss.name),
+        "the loss {config.loss.name} has nothing that could be split",
+    ),
+    _Idle(
+        ("loss.margin", "loss.margin_warmup"),
+        lambda config: config.loss.name == "deepid2" and config.loss.distance == "cosine",
+        "config.loss.distance is cosine",
+    ),
+    _Idle(
+        ("loss.rate",),
+        lambda config: config.loss.update is False,
+        "config.loss.update is False",
+    ),
+)
+
+
+def settle(config: Config, given: Collection[str] = ()) -> tuple[str, ...]:
+    """Makes up the mind of a config, in place: its `data.kind`, and by what its length is counted.
+
+    What the command line sets wins over what the recipe has.
+
+    Args:
+      config: as the recipe and the command line have it.
+      given: the fields that the command line sets, as in "optimizer.learning_rate".
+
+    Returns:
+      One sentence for each field that is given and has no effect.
+
+    Raises:
+      UserError: on fields that contradict each other.
+    """
+    _settle_length(config, given)
+    _settle_data(config, given)
+    chosen = config.evaluation
+    if bool(chosen.pairs) != bool(chosen.images):
+        there, missing = ("pairs", "images") if chosen.pairs else ("images", "pairs")
+        what = "the folder of the pairs' images" if chosen.pairs else "the pair file"
+        raise UserError(
+            f"config.evaluation.{there} is given but config.evaluation.{missing} is empty; give "
+            f"{what}"
+        )
+    return tuple(
+        f"config.{field} has no effect: {row.because.format(config=config)}"
+        for row in _IDLE
+        for field in row.fields
+        if field in given and row.idle(config)
+    )
+
+
+def _settle_length(config: Config, given: Collection[str]) -> None:
+    if not (config.steps and config.epochs):
+        return
+    steps, epochs = "steps" in given, "epochs" in given
+    if epochs and not steps:
+        config.steps = 0
+    elif not epochs and (steps or config.epochs == Config().epochs):
+        config.epochs = 0.0  # a recipe that counts in steps leaves the epochs at their default
+    else:
+        raise UserError(
+            f"config.steps is {config.steps} and config.epochs {config.epochs:g}, and only one of "
+            "them can be; set the other to 0"
+        )
+
+
+def _settle_data(config: Config, given: Collection[str]) -> None:
+    data = config.data
+    if not data.kind:
+        data.kind = _kind_of(data.path)
+    elif data.kind == "synthetic" and data.path:
+        if "data.kind" in given and "data.path" not in given:
+            data.path = ""
+        elif "data.path" in given and "data.kind" not in given:
+            data.kind = _kind_of(data.path)
+        else:
+            raise UserError(
+                f"config.data.path is {data.path} but config.data.kind is synthetic; leave one of "
+                "them out"
+            )
+
+
+def _kind_of(path: str) -> str:
+    """What a path leads to; a dataset is known by what TFDS writes beside it."""
+    if not path:
+        return "synthetic"
+    folder, mark = files.expand(path), "dataset_info.json"
+    built = (folder / mark).exists() or any(folder.glob(f"*/{mark}"))
+    return "dataset" if built else "folder"
