@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from facejax import compilation, data, evaluation, files, models, objectives, recognition
 from facejax.errors import UserError
+from facejax.losses import Classes
 from facejax.synthetic import SyntheticFaces
 from facejax.training import head, log, optimizer, state, step
 
@@ -142,7 +143,7 @@ class Bench:
                 objective_state=carried,
             )
 
-        way = head.whole(tx, num_classes=IDENTITIES)
+        way = head.whole(tx, classes=Classes(axis_name=step.AXIS, num_classes=IDENTITIES))
         body = step.make_body(self.network, objective, way, data.augment, key=jax.random.key(1))
         batch = {
             "image": jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 3), jnp.uint8),

@@ -9,7 +9,8 @@ import pytest
 
 from facejax.data.augment import (
     augment,
-    draw_boxes,
+    boxes_inside,
+    draw,
     erase,
     jitter,
     low_resolution_weights,
@@ -24,6 +25,10 @@ EVERYTHING: dict[str, Any] = dict(
 @pytest.fixture
 def images():
     return np.random.default_rng(0).integers(0, 256, (6, 12, 16, 3), dtype=np.uint8)
+
+
+def keys_of(seed, count=6):
+    return jax.random.split(jax.random.key(seed), count)
 
 
 def in_range(images):
@@ -62,28 +67,30 @@ def test_normalize_is_symmetric_about_mid_grey():
 
 
 def test_nothing_on_is_normalize_and_draws_nothing(images):
-    key = jax.random.key(0)
-    np.testing.assert_array_equal(augment(key, images, flip=0.0), normalize(images))
-    text = jax.jit(functools.partial(augment, flip=0.0)).lower(key, images).compile().as_text()
+    keys = keys_of(0)
+    np.testing.assert_array_equal(augment(keys, images, flip=0.0), normalize(images))
+    text = jax.jit(functools.partial(augment, flip=0.0)).lower(keys, images).compile().as_text()
     assert "dot" not in text
     assert "while" not in text
 
 
 def test_flip_always_is_the_mirror_and_half_is_half(images):
-    key = jax.random.key(1)
-    np.testing.assert_array_equal(augment(key, images, flip=1.0), normalize(images)[:, :, ::-1])
-    twice = augment(key, images[:, :, ::-1], flip=1.0)
+    keys = keys_of(1)
+    np.testing.assert_array_equal(augment(keys, images, flip=1.0), normalize(images)[:, :, ::-1])
+    twice = augment(keys, images[:, :, ::-1], flip=1.0)
     np.testing.assert_array_equal(twice, normalize(images))
     many = np.broadcast_to(images[:1], (4000, *images.shape[1:]))
-    flipped = np.all(augment(key, many, flip=0.3) != normalize(many), axis=3).any((1, 2))
+    flipped = np.all(augment(keys_of(1, 4000), many, flip=0.3) != normalize(many), axis=3).any(
+        (1, 2)
+    )
     assert 0.26 < flipped.mean() < 0.34  # 5.5 standard deviations
 
 
 def test_crop_equals_a_bilinear_loop_over_its_box(images):
-    key = jax.random.key(2)
-    result = augment(key, images, flip=0.0, crop=1.0, crop_scale=(0.3, 0.9))
-    boxes = draw_boxes(jax.random.split(key, 6)[1], 6, height=12, width=16, area=(0.3, 0.9))
-    assert len(np.unique(np.asarray(boxes)[:, 0])) == 6
+    keys = keys_of(2)
+    result = augment(keys, images, flip=0.0, crop=1.0, crop_scale=(0.3, 0.9))
+    boxes = boxes_inside(draw(keys).crop, height=12, width=16, area=(0.3, 0.9))
+    assert len(np.unique(np.asarray(boxes), axis=0)) == 6
     for image, (top, left, tall, wide), ours in zip(
         in_range(images), np.asarray(boxes, np.float64), result, strict=True
     ):
@@ -94,13 +101,14 @@ def test_crop_equals_a_bilinear_loop_over_its_box(images):
 
 def test_crop_of_the_whole_image_is_the_image(images):
     square = images[:, :, :12]
-    result = augment(jax.random.key(3), square, flip=0.0, crop=1e-9)
+    result = augment(keys_of(3), square, flip=0.0, crop=1e-9)
     np.testing.assert_allclose(result, normalize(square), atol=1e-6)
 
 
 def test_boxes_lie_inside_with_the_stated_areas_and_ratios():
-    draw = functools.partial(draw_boxes, jax.random.key(4), 2000, height=40, width=40)
-    top, left, tall, wide = np.asarray(draw(area=(0.2, 0.5))).T
+    uniform = draw(keys_of(4, 2000)).crop
+    boxes = boxes_inside(uniform, height=40, width=40, area=(0.2, 0.5))
+    top, left, tall, wide = np.asarray(boxes).T
     assert top.min() >= 0
     assert left.min() >= 0
     assert (top + tall).max() <= 40 + 1e-4
@@ -116,7 +124,7 @@ def test_boxes_lie_inside_with_the_stated_areas_and_ratios():
 
 def test_shift_moves_whole_pixels_and_repeats_the_edge(images):
     many = np.broadcast_to(images[:1], (200, *images.shape[1:]))
-    result = np.asarray(augment(jax.random.key(5), many, flip=0.0, shift=2))
+    result = np.asarray(augment(keys_of(5, 200), many, flip=0.0, shift=2))
     padded = np.pad(in_range(images[0]), ((2, 2), (2, 2), (0, 0)), mode="edge")
     views = [padded[y : y + 12, x : x + 16] for y in range(5) for x in range(5)]
     found = [
@@ -143,9 +151,9 @@ def test_low_resolution_weights_equal_a_loop():
 
 def test_low_resolution_smooths_and_keeps_a_constant(images):
     constant = np.full_like(images, 200)
-    result = augment(jax.random.key(6), constant, flip=0.0, low_resolution=1.0)
+    result = augment(keys_of(6), constant, flip=0.0, low_resolution=1.0)
     np.testing.assert_allclose(result, normalize(constant), atol=1e-5)
-    result = augment(jax.random.key(6), images, flip=0.0, low_resolution=1.0)
+    result = augment(keys_of(6), images, flip=0.0, low_resolution=1.0)
     assert np.all(result.std((1, 2, 3)) < 0.9 * in_range(images).std((1, 2, 3)))
 
 
@@ -170,41 +178,39 @@ def test_jitter_equals_the_formulas(images):
 def test_erase_fills_its_box_and_nothing_else(images):
     boxes = np.array([[0, 0, 3, 4], [2.4, 3.6, 5.2, 6.3], [8, 8, 4, 8], [0, 0, 12, 16]] * 2)[:6]
     boxes[5] = 0.0
-    colours = np.random.default_rng(2).uniform(-1, 1, (6, 3))
-    result = erase(
-        normalize(images), jnp.array(boxes, jnp.float32), jnp.array(colours, jnp.float32)
-    )
-    for image, box, colour, ours in zip(in_range(images), boxes, colours, result, strict=True):
+    colors = np.random.default_rng(2).uniform(-1, 1, (6, 3))
+    result = erase(normalize(images), jnp.array(boxes, jnp.float32), jnp.array(colors, jnp.float32))
+    for image, box, color, ours in zip(in_range(images), boxes, colors, result, strict=True):
         expected = image.copy()
         for y in range(12):
             for x in range(16):
                 inside_y = box[0] <= y + 0.5 < box[0] + box[2]
                 if inside_y and box[1] <= x + 0.5 < box[1] + box[3]:
-                    expected[y, x] = colour
+                    expected[y, x] = color
         np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["crop", "photometric", "low_resolution", "erasing"])
 def test_a_probability_is_the_share_of_images_changed(name, images):
     many = np.broadcast_to(images[:1], (2000, *images.shape[1:]))
-    result = augment(jax.random.key(7), many, flip=0.0, **{name: 0.25})
+    result = augment(keys_of(7, 2000), many, flip=0.0, **{name: 0.25})
     changed = (np.abs(result - normalize(many)) > 1e-3).any((1, 2, 3)).mean()
     # A small low resolution rounds up to the whole size once in a dozen.
     assert 0.2 < changed < 0.3
 
 
 def test_range_dtype_and_key(images):
-    one = augment(jax.random.key(8), images, **EVERYTHING)
+    one = augment(keys_of(8), images, **EVERYTHING)
     chex.assert_shape(one, images.shape)
     chex.assert_type(one, jnp.float32)
     assert np.abs(one).max() <= 1.0 + 1e-5
-    np.testing.assert_array_equal(one, augment(jax.random.key(8), images, **EVERYTHING))
-    assert np.abs(one - augment(jax.random.key(9), images, **EVERYTHING)).max() > 0.1
+    np.testing.assert_array_equal(one, augment(keys_of(8), images, **EVERYTHING))
+    assert np.abs(one - augment(keys_of(9), images, **EVERYTHING)).max() > 0.1
 
 
 def test_eager_jit_vmap_and_pmap_agree(images):
     stack = np.stack([images, images[::-1]] * 4)
-    keys = jax.random.split(jax.random.key(10), 8)
+    keys = keys_of(10, 48).reshape(8, 6)
     view = functools.partial(augment, **EVERYTHING)
     eager = view(keys[3], stack[3])
     np.testing.assert_allclose(jax.jit(view)(keys[3], stack[3]), eager, atol=2e-5)
@@ -225,6 +231,24 @@ def test_eager_jit_vmap_and_pmap_agree(images):
 )
 def test_wrong_arguments(wrong, images):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        augment(jax.random.key(0), images, **wrong)
+        augment(keys_of(0), images, **wrong)
     with pytest.raises(ValueError, match="shape"):
-        augment(jax.random.key(0), images[0])
+        augment(keys_of(0), images[0])
+    for keys in (jax.random.key(0), keys_of(0, 5)):
+        with pytest.raises(ValueError, match="one key per image"):
+            augment(keys, images)
+
+
+def test_a_view_follows_its_key_and_image_wherever_they_lie(images):
+    keys, order = keys_of(11), np.array([4, 1, 5, 0, 3, 2])
+    view = jax.jit(functools.partial(augment, **EVERYTHING))
+    moved = view(keys[order], images[order])
+    np.testing.assert_allclose(moved, view(keys, images)[order], atol=1e-6)
+
+
+def test_no_number_is_drawn_twice():
+    draws = draw(keys_of(12, 500))
+    numbers = np.concatenate(draws, axis=1)
+    assert numbers.shape == (500, 22)
+    likeness = np.abs(np.corrcoef(numbers.T) - np.eye(22))
+    assert likeness.max() < 0.2  # 4.5 standard deviations

@@ -15,6 +15,7 @@ from facejax.data.augment import augment
 from facejax.errors import UserError
 from facejax.training import head, optimizer, state, step
 from tests import toy
+from tests.devices import layout
 
 CLASSES, ROWS = 13, 8
 FACTS = {"architecture": {"name": "toy"}, "num_classes": CLASSES, "config": {}}
@@ -38,8 +39,8 @@ def pieces(devices, loss="softmax", *, random=False):
     body = step.make_body(
         network,
         objective,
-        head.whole(tx, num_classes=CLASSES),
-        lambda key, images: augment(key, images, flip=0.5 if random else 0.0),
+        head.whole(tx, classes=layout(CLASSES)),
+        lambda keys, images: augment(keys, images, flip=0.5 if random else 0.0),
         key=jax.random.key(1),
     )
     chosen = jax.devices()[:devices]
@@ -123,6 +124,20 @@ def test_the_network_alone(tmp_path):
     chex.assert_trees_all_equal(params, jax.tree.map(np.asarray, current.params["backbone"]))
     chex.assert_trees_all_equal(batch_stats, jax.tree.map(np.asarray, current.batch_stats))
     assert facts == FACTS
+
+
+def test_a_network_without_batch_statistics(tmp_path):
+    parts = toy.layer_norm_network(), objectives.objective("softmax"), optax.adam(0.1), CLASSES
+    fresh = toy.fresh(*parts, slices=4)
+    manager = saved(tmp_path / "c", fresh)
+    params, batch_stats, _ = checkpoints.restore_network(manager, 0)
+    chex.assert_trees_all_equal(params, fresh.params["backbone"])
+    assert batch_stats == {}
+    for devices in (1, 4):
+        shapes = target(toy.fresh(*parts, slices=devices), devices)
+        restored = restore(manager, 0, shapes, FACTS)
+        chex.assert_trees_all_equal(restored.params["backbone"], params)
+        assert restored.batch_stats == {}
 
 
 def test_another_network_loss_or_number_of_classes_is_refused(tmp_path):

@@ -49,7 +49,9 @@ def test_a_config_builds(name):
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
     embeddings, _ = jax.eval_shape(
-        lambda v, x: network.apply(v, x, train=True, key=jax.random.key(1)), variables, images
+        lambda v, x: network.apply(v, x, train=True, keys=jax.random.split(jax.random.key(1), 2)),
+        variables,
+        images,
     )
     assert embeddings.shape == (2, config.model.embedding_size)
     assert embeddings.dtype == jnp.float32

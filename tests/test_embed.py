@@ -10,9 +10,9 @@ from facejax import data
 from facejax.recognition import embed, make_embedder
 
 
-def toy_apply(variables, images, *, train, key=None):
+def toy_apply(variables, images, *, train, keys=None):
     """A network that a mirror image changes: a non-linear map of the flattened pixels."""
-    del train, key
+    del train, keys
     flat = images.reshape(len(images), -1)
     return jnp.tanh(flat @ variables["params"]) + variables["bias"], {}
 

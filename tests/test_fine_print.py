@@ -131,7 +131,7 @@ def test_elasticface_sorts_the_margins_of_real_rows_only():
 
 
 def test_elasticface_sorts_over_all_devices():
-    """One row a device: nothing to sort at home."""
+    """One row per device: nothing to sort at home."""
     e, w, y = on_device(batch("normface", 8, rows=8, classes=8))
     margins = losses.elastic_margins(jax.random.key(0), 8)
     run = spread(

@@ -12,6 +12,7 @@ from optax import tree_utils
 
 from facejax import objectives
 from facejax.data.augment import normalize
+from facejax.losses import Classes
 from facejax.training import head, optimizer, state, step
 from tests import test_step, toy
 from tests.test_step import WAYS, assert_close
@@ -29,33 +30,47 @@ def batches(count):
     return test_step.batches(count, ROWS, CLASSES)
 
 
-def parts(loss, block_size=None):
+def parts(loss):
     chosen = {"learn_scale": True} if loss == "normface" else {}
-    objective = objectives.objective(loss, chosen, block_size=block_size)
+    objective = objectives.objective(loss, chosen)
     tx = optimizer.optimizer("sgd", RATE, momentum=MOMENTUM, weight_decay=DECAY)
     return toy.network(step.AXIS), objective, tx, head.SGD(RATE, MOMENTUM, DECAY)
 
 
-def run(way, parallel="shard_map", devices=4, *, loss="arcface", start=None, skip=0, **layout):
+def split(num_classes=CLASSES, block_size=None):
+    return Classes(block_size, step.AXIS, num_classes)
+
+
+def run(
+    way,
+    parallel="shard_map",
+    devices=4,
+    *,
+    loss="arcface",
+    start=None,
+    skip=0,
+    block_size=None,
+    sharded=True,
+    **sample,
+):
     """The state after 3 batches (or those after `skip`), and the metrics of each step."""
-    block_size = layout.pop("block_size", None)
-    network, objective, tx, sgd = parts(loss, block_size)
-    sharded = layout.pop("sharded", True)
+    network, objective, tx, sgd = parts(loss)
+    classes = split(block_size=block_size)
     if way == "whole":
-        way_of = head.whole(tx, num_classes=CLASSES)
+        way_of = head.whole(tx, classes=classes)
     elif way == "fused":
-        way_of = head.fused(tx, sgd, num_classes=CLASSES)
+        way_of = head.fused(tx, sgd, classes=classes)
     else:
-        if layout.get("lazy_decay"):
+        if sample.get("lazy_decay"):
             tx = head.remembering(tx)
-        way_of = head.sampled(tx, sgd, num_classes=CLASSES, axis_name=step.AXIS, **layout)
+        way_of = head.sampled(tx, sgd, classes=classes, **sample)
     first = toy.fresh(network, objective, tx, CLASSES, slices=devices)
     first = first if start is None else start
     body = step.make_body(
         network,
         objective,
         way_of,
-        lambda key, images: normalize(images),
+        lambda keys, images: normalize(images),
         key=jax.random.key(1),
         sharded=sharded,
     )
@@ -143,7 +158,13 @@ def test_a_sample_alone_is_touched(loss, parallel):
         variables = {"params": params["backbone"], "batch_stats": before.batch_stats}
         embeddings, _ = toy.network().apply(variables, normalize(batch["image"]), train=True)
         losses, _, _ = objective.apply(
-            params["head"], {}, embeddings, jnp.asarray(labels), key=None, step=0
+            params["head"],
+            {},
+            embeddings,
+            jnp.asarray(labels),
+            keys=None,
+            step=0,
+            classes=Classes(),
         )
         return losses.sum() / (ROWS - 1)
 
@@ -163,7 +184,7 @@ def test_samples_differ_from_step_to_step():
 
 
 def test_lazy_decay_makes_up_for_what_was_missed():
-    """Rows are compared with a plain loop in test_rows.py; here, that the step keeps the count."""
+    """test_row_sgd.py compares rows with a plain loop; here, that the step keeps the count."""
     lazy, _ = run("sampled", rate=0.5, lazy_decay=True)
     eager, _ = run("sampled", rate=0.5)
     last = tree_utils.tree_get(lazy.opt_state, "last_sampled")["head"]
@@ -180,15 +201,20 @@ def test_thirty_steps_on_eight_devices_are_those_on_one(parallel):
     """The loss curve, to 1e-4 of it, whatever the head is split and cut into."""
     curves = []
     for devices, way in ((1, "whole"), (8, "whole"), (8, "fused")):
-        network, objective, tx, sgd = parts("cosface", block_size=3 if devices > 1 else None)
+        network, objective, tx, sgd = parts("cosface")
+        classes = split(block_size=3 if devices > 1 else None)
         way_of = (
-            head.fused(tx, sgd, num_classes=CLASSES)
+            head.fused(tx, sgd, classes=classes)
             if way == "fused"
-            else head.whole(tx, num_classes=CLASSES)
+            else head.whole(tx, classes=classes)
         )
         first = toy.fresh(network, objective, tx, CLASSES, slices=devices)
         body = step.make_body(
-            network, objective, way_of, lambda key, images: normalize(images), key=jax.random.key(1)
+            network,
+            objective,
+            way_of,
+            lambda keys, images: normalize(images),
+            key=jax.random.key(1),
         )
         inputs = list(batches(30))
         stepper = step.build_step(
@@ -206,22 +232,57 @@ def test_thirty_steps_on_eight_devices_are_those_on_one(parallel):
 def test_fused_needs_no_second_array_of_the_classes():
     """On the device, the step's temporaries are smaller than one array of its class weights."""
     many, devices = 40_000, jax.devices()[:4]
-    network, objective, tx, sgd = parts("arcface", block_size=500)
+    network, objective, tx, sgd = parts("arcface")
+    classes = split(many, block_size=500)
     shapes = jax.eval_shape(lambda: toy.fresh(network, objective, tx, many, slices=4))
     batch = next(batches(1))
     temporaries = {}
     for name, way_of in {
-        "fused": head.fused(tx, sgd, num_classes=many),
-        "whole": head.whole(tx, num_classes=many),
+        "fused": head.fused(tx, sgd, classes=classes),
+        "whole": head.whole(tx, classes=classes),
     }.items():
         body = step.make_body(
-            network, objective, way_of, lambda key, images: normalize(images), key=jax.random.key(1)
+            network,
+            objective,
+            way_of,
+            lambda keys, images: normalize(images),
+            key=jax.random.key(1),
         )
         stepper = step.build_step(body, shapes, batch, parallel="shard_map", devices=devices)
         temporaries[name] = stepper.run.memory_analysis().temp_size_in_bytes
     one = many // 4 * toy.DIM * 4
     assert temporaries["fused"] < one
     assert temporaries["whole"] > one
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_layer_of_the_backbone_may_be_called_head(name):
+    """Only the objective's arrays are split, in the params and in all that mirrors them."""
+    tx = head.remembering(optimizer.optimizer(name, RATE))
+    objective = objectives.objective("center_loss")
+    make = functools.partial(toy.fresh, toy.layer_norm_network(), objective, tx, CLASSES)
+    first = jax.eval_shape(make)
+    rows = [
+        jax.tree_util.keystr(path, simple=True, separator="/")
+        for path, own in jax.tree_util.tree_leaves_with_path(state.per_class(first))
+        if own
+    ]
+    weights = [path for path in rows if path.endswith("head/weights")]
+    assert "params/head/weights" in weights
+    assert len(weights) == {"sgd": 2, "adamw": 3}[name]
+    assert len(rows) == 2 * len(weights) + 2  # as many biases; centres, when last sampled
+    assert not any("backbone" in path for path in rows)
+    kept = jax.tree_util.tree_leaves_with_path(first)
+    assert sum("['backbone']['head']" in jax.tree_util.keystr(path) for path, _ in kept) == (
+        2 * len(weights)
+    ), "kernel and bias"
+
+
+def test_statistics_of_a_layer_called_head_are_not_split():
+    first = toy.fresh(*parts("softmax")[:3], CLASSES).replace(
+        batch_stats={"head": {"mean": jnp.zeros(3)}}
+    )
+    assert not any(jax.tree.leaves(state.per_class(first).batch_stats))
 
 
 def test_a_state_is_split_by_name():

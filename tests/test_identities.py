@@ -16,10 +16,12 @@ import pytest
 
 from facejax import checkpoints, objectives
 from facejax.data.augment import normalize
+from facejax.losses import Classes
 from facejax.training import identities as ids
 from facejax.training import optimizer, state, step
 from facejax.training.head import remembering, whole
 from tests import test_programs, toy
+from tests.devices import layout
 
 CLASSES, ROWS, DEVICES = 13, 16, 4
 FACTS = {"architecture": {"name": "toy"}, "config": {}}
@@ -49,8 +51,8 @@ def pieces(loss, name, classes=CLASSES, devices=DEVICES):
     body = step.make_body(
         network,
         objective,
-        whole(tx, num_classes=classes),
-        lambda key, images: normalize(images),
+        whole(tx, classes=layout(classes)),
+        lambda keys, images: normalize(images),
         key=jax.random.key(1),
     )
     chosen = jax.devices()[:devices]
@@ -70,7 +72,7 @@ def trained(loss, name):
 
 
 def leaves(tree):
-    """{path: (array on the host, whether it has a row a class)}."""
+    """{path: (array on the host, whether it has one row per class)}."""
     own = jax.tree.leaves(state.per_class(tree))
     named = jax.tree_util.tree_leaves_with_path(tree)
     return {
@@ -160,7 +162,9 @@ def test_a_new_identitys_sub_centres_do_not_tie():
     labels = jnp.full(64, CLASSES + 1)
 
     def loss(params):
-        return jnp.sum(objective.apply(params, {}, embeddings, labels, key=None, step=0)[0])
+        return jnp.sum(
+            objective.apply(params, {}, embeddings, labels, keys=None, step=0, classes=Classes())[0]
+        )
 
     objective = objectives.objective("subcenter_arcface")
     gradients = np.asarray(jax.grad(loss)(after.params["head"])["weights"][CLASSES + 1])
@@ -260,7 +264,13 @@ def test_a_relabelled_batch_has_the_losses_of_the_classes_that_are_left():
     labels = np.concatenate([np.arange(CLASSES), random.integers(0, CLASSES, 7)])
     objective = objectives.objective("cosface", {"scale": 16.0, "margin": 0.3})
     losses, _, _ = objective.apply(
-        after.params["head"], {}, embeddings, jnp.asarray(new_labels[labels]), key=None, step=0
+        after.params["head"],
+        {},
+        embeddings,
+        jnp.asarray(new_labels[labels]),
+        keys=None,
+        step=0,
+        classes=Classes(),
     )
     weights = np.asarray(before.params["head"]["weights"], np.float64)
     for loss, embedding, label in zip(losses, embeddings, labels, strict=True):

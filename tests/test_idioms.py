@@ -69,8 +69,8 @@ def complaints(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_source_runs_on_both(path):
-    if path == pathlib.Path(__file__):
-        return  # it has the words it forbids
+    if path in (pathlib.Path(__file__), ROOT / "tests" / "test_meshes.py"):
+        return  # the one has the words it forbids, the other tries what users may do
     assert complaints(path.read_text()) == []
 
 

@@ -207,6 +207,29 @@ def test_conv_in_bfloat16(form, depthwise):
     assert slope["params"]["kernel"].dtype == jnp.float32
 
 
+def test_dropout_scales_what_it_keeps_row_by_row():
+    x, keys = jnp.asarray(draw(5, 40, 50)), jax.random.split(jax.random.key(0), 5)
+    y = np.asarray(layers.dropout(x, keys, rate=0.3))
+    kept = y != 0
+    np.testing.assert_allclose(y[kept], np.asarray(x)[kept] / 0.7, rtol=1e-6)
+    assert (np.abs(kept.mean((1, 2)) - 0.7) < 0.05).all()  # 5 standard deviations
+    assert all((kept[0] != other).any() for other in kept[1:])
+    order = np.array([3, 1])
+    np.testing.assert_array_equal(layers.dropout(x[order], keys[order], rate=0.3), y[order])
+
+
+def test_dropout_of_nothing_needs_no_keys_and_more_does():
+    x = jnp.asarray(draw(5, 4))
+    assert layers.dropout(x, None, rate=0.0) is x
+    with pytest.raises(ValueError, match="one per row, for 5 rows; got none"):
+        layers.dropout(x, None, rate=0.1)
+    with pytest.raises(ValueError, match=r"for 5 rows; got keys of shape \(4,\)"):
+        layers.dropout(x, jax.random.split(jax.random.key(0), 4), rate=0.1)
+    for rate in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=r"rate must be in \[0, 1\)"):
+            layers.dropout(x, None, rate=rate)
+
+
 def test_prelu_is_a_loop():
     x = draw(5, 3)
     slopes = np.array([0.1, 0.25, 2.0], np.float32)

@@ -93,10 +93,14 @@ def test_any_multiple_of_16(name, side):
 
 def test_dropout_follows_its_key():
     network, variables, images = small("iresnet10", dropout=0.5)
-    run = jax.jit(lambda key: network.apply(variables, images, train=True, key=key)[0])
-    first, again, other = (run(jax.random.key(i)) for i in (0, 0, 1))
+    run = jax.jit(lambda keys: network.apply(variables, images, train=True, keys=keys)[0])
+    first, again, other = (run(jax.random.split(jax.random.key(i), 3)) for i in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (np.asarray(first) != np.asarray(other)).any()
+    with pytest.raises(ValueError, match="keys, one per row, for 3 rows; got none"):
+        jax.eval_shape(lambda: network.apply(variables, images, train=True))
+    with pytest.raises(UserError, match=r"dropout is 1\.0"):
+        models.network("iresnet10", dropout=1.0)
 
 
 def test_an_unknown_network_is_refused():

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 from facejax import losses, objectives
 from facejax.errors import UserError
 from facejax.losses import margins
+from facejax.objectives import table
 from tests import reference
 
 CLASSES, DIM = 12, 5
@@ -29,7 +30,11 @@ def batch(seed=0):
     return embeddings.astype(np.float32), weights, labels
 
 
-def run(name, chosen=None, *, step=0, key=None, seed=0, params=None, state=None):
+def row_keys(seed=1):
+    return jax.random.split(jax.random.key(seed), 8)
+
+
+def run(name, chosen=None, *, step=0, seed=0, draw=1, params=None, state=None):
     """(losses, state, metrics, params) of an objective on the batch, with the batch's weights."""
     embeddings, weights, labels = batch(seed)
     made = objectives.objective(name, chosen)
@@ -40,7 +45,7 @@ def run(name, chosen=None, *, step=0, key=None, seed=0, params=None, state=None)
             params["weights"] = jnp.asarray(weights)
     values, state, metrics = made.apply(
         params, carried if state is None else state, jnp.asarray(embeddings), jnp.asarray(labels),
-        key=jax.random.key(1) if key is None else key, step=step,
+        keys=row_keys(draw), step=step, classes=losses.Classes(),
     )  # fmt: skip
     return values, state, metrics, params
 
@@ -69,7 +74,7 @@ def test_a_classifier_is_its_loss_and_counts_hits(name):
         "adacos": losses.adacos_initial_scale(CLASSES),
         "sphereface2": losses.sphereface2_initial_bias(CLASSES),
         "uniface": losses.uniface_initial_bias(CLASSES),
-        "elasticface": losses.elastic_margins(jax.random.key(1), len(labels)),
+        "elasticface": jnp.stack([losses.elastic_margins(key, 1)[0] for key in row_keys()]),
     }
     extra = (first[name],) if name in first else ()
     expected = call(embeddings, weights, labels, *extra)
@@ -183,27 +188,16 @@ def test_on_four_devices_it_is_the_same(name):
         (params, state),
     )
 
-    def loss(params, embeddings, state, labels, axis_name=None):
-        key = jax.random.key(1)
-        if axis_name and name == "elasticface":  # the margins that one device would have drawn
-            own = jax.lax.axis_index(axis_name)
-            drawn = losses.elastic_margins(key, 8).reshape(4, 2)[own]
-            rule = margins.elasticface(scale=64.0, base="arc", sort=False)
-            rows = losses.margin_rows(
-                embeddings, params["weights"], labels, rule, context=drawn,
-                classes=losses.Classes(axis_name=axis_name, num_classes=11),
-            )  # fmt: skip
-            hits = jnp.sum((rows.target > rows.hardest) & (labels >= 0), dtype=jnp.float32)
-            return rows.losses.sum(), (rows.losses, state, {"correct": hits})
+    def loss(params, embeddings, state, labels, keys, axis_name=None):
         values, state, metrics = made.apply(
-            params, state, embeddings, labels,
-            key=key, step=jnp.int32(7), axis_name=axis_name, num_classes=11,
+            params, state, embeddings, labels, keys=keys, step=jnp.int32(7),
+            classes=losses.Classes(axis_name=axis_name, num_classes=11),
         )  # fmt: skip
         return values.sum(), (values, state, metrics)
 
-    def both(params, embeddings, state, labels, axis_name=None):
+    def both(params, embeddings, state, labels, keys, axis_name=None):
         gradients, out = jax.grad(loss, (0, 1), has_aux=True)(
-            params, embeddings, state, labels, axis_name
+            params, embeddings, state, labels, keys, axis_name
         )
         if axis_name:
             shared, metrics = jax.lax.psum((gradients[0], out[2]), axis_name)
@@ -211,7 +205,7 @@ def test_on_four_devices_it_is_the_same(name):
             gradients, out = (own, gradients[1]), (*out[:2], metrics)
         return gradients, out
 
-    arrays = params, jnp.asarray(embeddings), state, jnp.asarray(labels)
+    arrays = params, jnp.asarray(embeddings), state, jnp.asarray(labels), row_keys()
     dense = jax.jit(both)(*arrays)
     split = PartitionSpec("d")
     pad = jax.tree.map(lambda a: jnp.concatenate([a, a[:1]]) if a.ndim else a, (params, state))
@@ -221,11 +215,11 @@ def test_on_four_devices_it_is_the_same(name):
         jax.shard_map(
             functools.partial(both, axis_name="d"),
             mesh=mesh,
-            in_specs=(specs[0], split, specs[1], split),
+            in_specs=(specs[0], split, specs[1], split, split),
             out_specs=((specs[0], split), (split, specs[1], PartitionSpec())),
             check_vma=False,
         )
-    )(pad[0], arrays[1], pad[1], arrays[3])
+    )(pad[0], arrays[1], pad[1], *arrays[3:])
     for got, want in zip(jax.tree.leaves(sharded), jax.tree.leaves(dense), strict=True):
         got = got[: len(want)] if want.ndim else got
         bound = 2e-5 * max(1.0, float(jnp.max(jnp.abs(want))))
@@ -246,6 +240,32 @@ def test_hyperparameters_are_read_from_the_losses():
     values, _, _, _ = run("cosface", {"margin": 0.1})
     expected = losses.cosface(embeddings, weights, labels, margin=0.1)
     np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_a_loss_is_added_by_one_row(monkeypatch):
+    def own_loss(embeddings, weights, labels, *, scale=16.0, depth=0.5, classes=None):
+        rule = margins.cosface(scale=scale, margin=depth)
+        return losses.margin_softmax(embeddings, weights, labels, rule, classes=classes)
+
+    def own_rule(*, scale, depth):
+        return margins.cosface(scale=scale, margin=depth)
+
+    row = table.Loss(table.classification, own_loss, own_rule)
+    monkeypatch.setitem(table.TABLE, "own", row)
+    assert set(objectives.hyperparameters("own")) == {"scale", "depth", "scale_warmup"}
+    embeddings, weights, labels = (jnp.asarray(a) for a in batch())
+    values, _, _, _ = run("own", {"depth": 0.1})
+    expected = losses.cosface(embeddings, weights, labels, scale=16.0, margin=0.1)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_what_a_loss_is_fit_for():
+    pairs = ("facenet", "circle_pairs", "multi_similarity", "supcon", "n_pairs", "lifted_structure")
+    weightless = (*pairs, "proxy_nca", "proxy_anchor")
+    for name in objectives.LOSSES:
+        assert objectives.needs_pairs(name) == (name in pairs)
+        assert objectives.has_class_weights(name) == (name not in weightless)
+        assert objectives.can_sample(name) == (name not in (*weightless, "center_loss"))
 
 
 @pytest.mark.parametrize(("step", "share"), [(0, 0.0), (30, 0.3), (100, 1.0), (500, 1.0)])
@@ -281,7 +301,13 @@ def test_a_learned_scale_is_a_parameter_with_a_gradient():
 
     def mean(scale):
         return made.apply(
-            {"weights": weights, "scale": scale}, {}, embeddings, labels, key=None, step=0
+            {"weights": weights, "scale": scale},
+            {},
+            embeddings,
+            labels,
+            keys=None,
+            step=0,
+            classes=losses.Classes(),
         )[0].sum()
 
     up, down = (reference.normface(*batch(), scale=s).sum() for s in (10.001, 9.999))
@@ -290,17 +316,29 @@ def test_a_learned_scale_is_a_parameter_with_a_gradient():
 
 
 def test_elastic_margins_differ_from_step_to_step():
-    one, _, _, _ = run("elasticface", key=jax.random.key(1))
-    again, _, _, _ = run("elasticface", key=jax.random.key(1))
-    other, _, _, _ = run("elasticface", key=jax.random.key(2))
+    one, _, _, _ = run("elasticface", draw=1)
+    again, _, _, _ = run("elasticface", draw=1)
+    other, _, _, _ = run("elasticface", draw=2)
     np.testing.assert_array_equal(one, again)
     assert (np.asarray(one) != np.asarray(other)).any()
+
+
+def test_elastic_margins_want_keys():
+    embeddings, weights, labels = (jnp.asarray(a) for a in batch())
+    made = objectives.objective("elasticface")
+    with pytest.raises(ValueError, match="give keys, one per row"):
+        made.apply(
+            {"weights": weights}, {}, embeddings, labels,
+            keys=None, step=0, classes=losses.Classes(),
+        )  # fmt: skip
 
 
 def test_bfloat16_products_give_float32_losses():
     embeddings, weights, labels = (jnp.asarray(a) for a in batch())
     low = objectives.objective("arcface", dtype=jnp.bfloat16)
-    got, _, _ = low.apply({"weights": weights}, {}, embeddings, labels, key=None, step=0)
+    got, _, _ = low.apply(
+        {"weights": weights}, {}, embeddings, labels, keys=None, step=0, classes=losses.Classes()
+    )
     assert got.dtype == jnp.float32
     rounded = [a.astype(jnp.bfloat16) for a in (embeddings, weights)]
     np.testing.assert_array_equal(got, losses.arcface(*rounded, labels))
@@ -313,7 +351,7 @@ def test_bfloat16_products_give_float32_losses():
         ("arcfase", {}, "no loss 'arcfase'; choose one of softmax"),
         ("normface", {"margin": 0.5}, "normface has no margin: its hyperparameters are scale"),
         ("softmax", {"scale": 2.0}, "softmax has no scale: its hyperparameters are none"),
-        ("arcface", {"beyond_pi": "round"}, "must be one of plain"),
+        ("arcface", {"beyond_pi": "round"}, "^the loss arcface: beyond_pi must be one of plain"),
         ("arcface", {"gradient": "none"}, "must be one of exact"),
         ("mv_softmax", {"base": "cos"}, "base must be one of arc, am"),
         ("l_softmax", {"margin": 2.5}, "margin must be a whole number"),

@@ -272,7 +272,6 @@ def test_ways_to_train_the_head_give_the_same_run(tmp_path):
             arguments = [*SMALL, "--config.checkpoint.every=3", f"--workdir={name}", *given]
             arguments += [f"--config.steps={step}", "--config.optimizer.schedule=constant"]
             arguments += ["--config.optimizer.warmup=0", "--config.optimizer.learning_rate=0.01"]
-            arguments += ["--config.augment.flip=0", "--config.augment.shift=0"]  # by device
             done(program("train.py", *arguments, cwd=tmp_path, devices=devices))
             given, devices = [], 2
         lines = [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]

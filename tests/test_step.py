@@ -10,10 +10,13 @@ import optax
 import pytest
 
 from facejax import compilation, objectives, recognition
-from facejax.data.augment import normalize
+from facejax.data.augment import augment, normalize
 from facejax.errors import UserError
+from facejax.losses import Classes
 from facejax.training import head, optimizer, state, step
 from tests import toy
+from tests.devices import layout
+from tests.test_augment import EVERYTHING
 
 CLASSES, ROWS = 13, 16
 WAYS = ("pmap", "shard_map")
@@ -28,8 +31,8 @@ def batches(count=3, rows=ROWS, identities=CLASSES):
         yield {"image": images, "label": labels}
 
 
-def plain(key, images):
-    del key
+def plain(keys, images):
+    del keys
     return normalize(images)
 
 
@@ -43,6 +46,7 @@ def run(
     augmentation=plain,
     accumulate=1,
     clip_norm=0.0,
+    classes=None,
     count=3,
     traces=None,
 ):
@@ -54,7 +58,7 @@ def run(
     body = step.make_body(
         network,
         objective,
-        head.whole(tx, num_classes=CLASSES),
+        head.whole(tx, classes=classes or layout(CLASSES)),
         augmentation,
         key=jax.random.key(1),
         accumulate=accumulate,
@@ -132,7 +136,13 @@ def test_the_step_is_the_gradient_of_the_mean_loss(parallel):
         variables = {"params": params["backbone"], "batch_stats": first.batch_stats}
         embeddings, _ = network.apply(variables, normalize(batch["image"]), train=True)
         losses, _, _ = objective.apply(
-            params["head"], {}, embeddings, jnp.asarray(batch["label"]), key=None, step=0
+            params["head"],
+            {},
+            embeddings,
+            jnp.asarray(batch["label"]),
+            keys=None,
+            step=0,
+            classes=Classes(),
         )
         return losses.sum() / float((batch["label"] >= 0).sum())
 
@@ -151,7 +161,7 @@ def test_the_step_is_the_gradient_of_the_mean_loss(parallel):
 def test_accumulation_divides_by_all_rows(parallel):
     """Micro-batches of unequal numbers of real rows give the gradient of the whole batch."""
 
-    def network(variables, images, *, train, key=None):
+    def network(variables, images, *, train, keys=None):
         embeddings, _ = toy.network().apply(variables, images, train=False)  # no batch statistics
         return embeddings, variables["batch_stats"]
 
@@ -212,18 +222,88 @@ def test_the_step_is_compiled_with_the_options(parallel, monkeypatch):
         embedder(variables, images)
 
 
-def test_augmentation_and_dropout_differ_by_step_and_device():
+def test_augmentation_differs_by_step_and_row():
     """The key an image's augmentation sees is never the same twice."""
     seen = []
 
-    def spy(key, images):
-        draw = jax.random.uniform(key)
-        jax.debug.callback(lambda value: seen.append(float(value)), draw)
+    def spy(keys, images):
+        draws = jax.vmap(jax.random.uniform)(keys)
+        jax.debug.callback(lambda values: seen.extend(values.tolist()), draws)
         return normalize(images)
 
     run("pmap", 4, augmentation=spy)
     jax.effects_barrier()
-    assert len(seen) == len(set(seen)) == 4 * 3
+    assert len(seen) == len(set(seen)) == ROWS * 3
+
+
+@functools.cache
+def random_run(parallel, devices, accumulate=1):
+    """A run with all that can be drawn; (state, metrics, the views of all images, by image)."""
+    seen = {}
+
+    def record(images, views):
+        seen.update(
+            {np.asarray(i).tobytes(): np.array(v) for i, v in zip(images, views, strict=True)}
+        )
+
+    def spy(keys, images):
+        views = augment(keys, images, **EVERYTHING)
+        jax.debug.callback(record, images, views)
+        return views
+
+    network = toy.network(step.AXIS, dropout=0.3)
+    finished, metrics, _ = run(
+        parallel,
+        devices,
+        loss="elasticface",
+        network=network,
+        augmentation=spy,
+        accumulate=accumulate,
+    )
+    jax.effects_barrier()
+    return trimmed(finished), metrics, np.stack([seen[image] for image in sorted(seen)])
+
+
+@pytest.mark.parametrize(
+    ("parallel", "devices"),
+    [
+        ("pmap", 4),
+        ("shard_map", 8),
+        pytest.param("pmap", 8, marks=pytest.mark.slow),
+        pytest.param("shard_map", 1, marks=pytest.mark.slow),
+        pytest.param("shard_map", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_drawn_is_the_same_on_any_devices(parallel, devices):
+    """Augmented pixels, dropout and elastic margins go by the row in the whole batch."""
+    one, metrics_of_one, views_of_one = random_run("pmap", 1)
+    many, metrics, views = random_run(parallel, devices)
+    assert len(views) == 3 * ROWS
+    np.testing.assert_allclose(views, views_of_one, atol=1e-6)
+    for a, b in zip(metrics, metrics_of_one, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+    assert_close(many, one)
+
+
+def test_what_is_drawn_is_the_same_in_micro_batches():
+    _, _, views_of_one = random_run("pmap", 1)
+    _, _, views = random_run("shard_map", 2, accumulate=4)
+    np.testing.assert_allclose(views, views_of_one, atol=1e-6)
+
+
+def test_a_network_without_batch_statistics():
+    """Trained on four devices as on one, where its layer `head` is whole on each; and embedding."""
+    network = toy.layer_norm_network()
+    one, _, _ = run("pmap", 1, network=network)
+    many, _, current = run("shard_map", 4, network=network)
+    assert_close(trimmed(many), trimmed(one))
+    assert many.batch_stats == {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path((current.params, current.opt_state)):
+        split = "['head']['weights']" in jax.tree_util.keystr(path)
+        assert leaf.sharding.is_fully_replicated != split, path
+    embedder, images = recognition.make_embedder(network.apply), next(batches())["image"]
+    variables = {"params": many.params["backbone"], "batch_stats": many.batch_stats}
+    assert embedder(jax.device_get(variables), images).shape == (ROWS, toy.DIM)
 
 
 def test_schedules():
@@ -242,3 +322,8 @@ def test_schedules():
 def test_an_unknown_way_is_refused():
     with pytest.raises(UserError, match="pmap or shard_map"):
         run("pjit", 1)
+
+
+def test_class_weights_on_another_axis_are_refused():
+    with pytest.raises(ValueError, match=r"split over the axis None.*axis_name='devices'"):
+        run("pmap", 2, classes=Classes(num_classes=CLASSES))

@@ -2,10 +2,9 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from facejax.models import Network
-from facejax.models.layers import BatchNorm
+from facejax.models import Network, from_module
+from facejax.models.layers import BatchNorm, dropout
 from facejax.training import state
 
 SIZE, DIM = 8, 6
@@ -16,29 +15,30 @@ class _Toy(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, images, train):
+    def __call__(self, images, train, keys=None):
         x = nn.Conv(4, (3, 3), strides=2, use_bias=False)(images)
         x = BatchNorm(prelu=True, axis_name=self.axis_name)(x, train=train)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        if train:
+            x = dropout(x, keys, rate=self.dropout)
         return nn.Dense(DIM)(x.reshape(x.shape[0], -1))
 
 
+class _LayerNorm(nn.Module):
+    """As a transformer: without running statistics, and with a layer of the name `head`."""
+
+    @nn.compact
+    def __call__(self, images, train, keys=None):
+        x = nn.Conv(4, (3, 3), strides=2, use_bias=False)(images)
+        x = nn.relu(nn.LayerNorm()(x))
+        return nn.Dense(DIM, name="head")(x.reshape(x.shape[0], -1))
+
+
 def network(axis_name=None, dropout=0.0) -> Network:
-    module = _Toy(axis_name, dropout)
+    return from_module(_Toy(axis_name, dropout))
 
-    def init(key, images):
-        return module.clone(axis_name=None).init(key, images, train=False)
 
-    def apply(variables, images, *, train, key=None):
-        if not train:
-            return module.apply(variables, images, train=False), variables["batch_stats"]
-        rngs = {} if key is None else {"dropout": key}
-        embeddings, updates = module.apply(
-            variables, images, train=True, rngs=rngs, mutable=["batch_stats"]
-        )
-        return embeddings.astype(jnp.float32), updates["batch_stats"]
-
-    return Network(init, apply)
+def layer_norm_network() -> Network:
+    return from_module(_LayerNorm())
 
 
 def fresh(network, objective, tx, classes, slices=1) -> state.TrainState:

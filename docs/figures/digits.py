@@ -30,6 +30,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn import datasets, model_selection
 
+from facejax.losses import Classes
 from facejax.objectives import LOSSES, objective
 
 STEPS, PER_DIGIT, RATE = 1500, 8, 0.003
@@ -100,12 +101,14 @@ def train(name: str, dim: int, pixels: np.ndarray, labels: np.ndarray) -> tuple[
             key_b, key_a = jax.random.split(jax.random.fold_in(key, number))
             draw = jax.vmap(lambda k, images: jax.random.choice(k, images, (PER_DIGIT,), False))
             batch = draw(jax.random.split(key_b, 10), by_digit).ravel()
+            keys = jax.random.split(key_a, len(batch))
 
             def mean_loss(params):
                 embeddings = network.apply(params["network"], every_image[batch])
                 values, new_state, _ = loss.apply(
-                    params["loss"], state, embeddings, every_label[batch], key=key_a, step=number
-                )
+                    params["loss"], state, embeddings, every_label[batch],
+                    keys=keys, step=number, classes=Classes(),
+                )  # fmt: skip
                 return values.mean(), new_state
 
             (value, state), gradient = jax.value_and_grad(mean_loss, has_aux=True)(params)

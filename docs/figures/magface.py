@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from facejax import compilation, data, models, objectives
+from facejax.losses import Classes
 from facejax.synthetic import SyntheticFaces
 
 SIZE, BATCH, DIM = 32, 32, 128
@@ -55,15 +56,15 @@ def norms_of_unseen(
     @compilation.jit
     def step(carry, key, number, images, labels):
         params, batch_stats, state, moments = carry
-        key_a, key_l = jax.random.split(jax.random.fold_in(key, number))
-        pictures = data.augment(key_a, images)
+        pictures = data.augment(jax.random.split(jax.random.fold_in(key, number), BATCH), images)
 
         def loss(params):
             variables = {"params": params["network"], "batch_stats": batch_stats}
             embeddings, new_stats = network.apply(variables, pictures, train=True)
             losses, new_state, metrics = objective.apply(
-                params["head"], state, embeddings, labels, key=key_l, step=number
-            )
+                params["head"], state, embeddings, labels,
+                keys=None, step=number, classes=Classes(),
+            )  # fmt: skip
             return losses.mean(), (new_stats, new_state, metrics["correct"])
 
         gradient, (batch_stats, state, correct) = jax.grad(loss, has_aux=True)(params)

@@ -5,7 +5,9 @@ separately, so together they are one small matrix a side of each image: two matr
 batch, whichever of them are on.
 """
 
+import itertools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,31 +30,51 @@ def normalize(images: jax.Array) -> jax.Array:
     return (images.astype(jnp.float32) - 127.5) / 127.5  # mid-grey is 0, exactly symmetric
 
 
-def _uniform(key: jax.Array, count: int, low: float, high: float) -> jax.Array:
-    return jax.random.uniform(key, (count,), minval=low, maxval=high)
+class Draws(NamedTuple):
+    """Random numbers of a batch of images, each uniform in [0, 1)."""
+
+    choices: jax.Array  # [B, 5]: which of flip, crop, photometric, low resolution and erasing
+    crop: jax.Array  # [B, 4]
+    shift: jax.Array  # [B, 2]
+    resolution: jax.Array  # [B, 1]
+    photometric: jax.Array  # [B, 3]
+    erased: jax.Array  # [B, 4]
+    color: jax.Array  # [B, 3]
 
 
-def draw_boxes(
-    key: jax.Array,
-    count: int,
+_DRAWN = (5, 4, 2, 1, 3, 4, 3)  # how many numbers each field takes
+
+
+def draw(keys: jax.Array) -> Draws:
+    """The numbers of each image from its own key, one of `keys` [B], and all in one draw."""
+    numbers = jax.vmap(lambda key: jax.random.uniform(key, (sum(_DRAWN),)))(keys)
+    return Draws(*jnp.split(numbers, list(itertools.accumulate(_DRAWN))[:-1], axis=1))
+
+
+def _between(uniform: jax.Array, low: float, high: float) -> jax.Array:
+    """Numbers in [0, 1) to [low, high)."""
+    return low + (high - low) * uniform
+
+
+def boxes_inside(
+    uniform: jax.Array,
     *,
     height: int,
     width: int,
     area: tuple[float, float],
     ratio: tuple[float, float] = _RATIO,
 ) -> jax.Array:
-    """Boxes (top, left, height, width) inside an image, float32 [count, 4], in pixels.
+    """Boxes (top, left, height, width) inside an image, float32 [B, 4], in pixels.
 
-    The share of the image's area is uniform in `area`, the ratio of width to height log-uniform
-    in `ratio`; a side longer than the image is cut to it. The place is uniform.
+    Of uniform numbers [B, 4]: the share of the image's area is uniform in `area`, the ratio of
+    width to height log-uniform in `ratio`; a side longer than the image is cut to it. The place is
+    uniform.
     """
-    keys = jax.random.split(key, 4)
-    pixels = height * width * _uniform(keys[0], count, *area)
-    shape = jnp.exp(_uniform(keys[1], count, math.log(ratio[0]), math.log(ratio[1])))
+    pixels = height * width * _between(uniform[:, 0], *area)
+    shape = jnp.exp(_between(uniform[:, 1], math.log(ratio[0]), math.log(ratio[1])))
     tall = jnp.minimum(jnp.sqrt(pixels / shape), height)
     wide = jnp.minimum(jnp.sqrt(pixels * shape), width)
-    top = (height - tall) * _uniform(keys[2], count, 0.0, 1.0)
-    left = (width - wide) * _uniform(keys[3], count, 0.0, 1.0)
+    top, left = (height - tall) * uniform[:, 2], (width - wide) * uniform[:, 3]
     return jnp.stack([top, left, tall, wide], axis=1)
 
 
@@ -103,8 +125,8 @@ def jitter(
     return jnp.clip(images, -1.0, 1.0)
 
 
-def erase(images: jax.Array, boxes: jax.Array, colours: jax.Array) -> jax.Array:
-    """Fills boxes [B, 4] (top, left, height, width) of [B, H, W, 3] with colours [B, 3].
+def erase(images: jax.Array, boxes: jax.Array, colors: jax.Array) -> jax.Array:
+    """Fills boxes [B, 4] (top, left, height, width) of [B, H, W, 3] with colors [B, 3].
 
     A pixel is filled if its centre lies inside; a box without height fills nothing.
     """
@@ -114,11 +136,11 @@ def erase(images: jax.Array, boxes: jax.Array, colours: jax.Array) -> jax.Array:
     rows = (y[None] >= top) & (y[None] < top + tall)
     columns = (x[None] >= left) & (x[None] < left + wide)
     inside = rows[:, :, None, None] & columns[:, None, :, None]
-    return jnp.where(inside, colours[:, None, None, :], images)
+    return jnp.where(inside, colors[:, None, None, :], images)
 
 
 def augment(
-    key: jax.Array,
+    keys: jax.Array,
     images: jax.Array,
     *,
     flip: float = 0.5,
@@ -133,11 +155,12 @@ def augment(
 
     Crop, photometric jitter and low resolution are AdaFace's three (arXiv:2204.00964, section
     5.1), erasing is arXiv:1708.04896 with one random colour. What is off costs nothing, and with
-    all off this is `normalize`. Nothing here talks to other devices: fold the device's number
-    into the key.
+    all off this is `normalize`. An image's view is a function of the image and its key, whatever
+    batch it lies in and wherever: keys made from a row's number in the whole batch give the same
+    views on any number of devices.
 
     Args:
-      key: a PRNG key; the result is a function of it and the images.
+      keys: PRNG keys [B], one per image.
       images: uint8 [B, H, W, 3].
       flip: probability, per image, of a mirror image.
       crop: probability of a random resized crop (ratio 3/4 to 4/3, bilinear).
@@ -152,11 +175,17 @@ def augment(
       float32 [B, H, W, 3] in [-1, 1].
 
     Raises:
-      ValueError: images of another rank or dtype, a probability outside [0, 1], a negative
-        shift, or a crop_scale that is not 0 < low <= high <= 1.
+      ValueError: images of another rank or dtype, not one key per image, a
+        probability outside [0, 1], a negative shift, or a crop_scale that is not
+        0 < low <= high <= 1.
     """
     if images.ndim != 4:
         raise ValueError(f"images must be [B, H, W, 3], not of shape {images.shape}")
+    if keys.shape[:1] != images.shape[:1]:
+        raise ValueError(
+            f"keys of shape {keys.shape} for {len(images)} images: give one key per image, as "
+            "jax.random.split(key, len(images)) makes them"
+        )
     chances = {
         "flip": flip,
         "crop": crop,
@@ -173,41 +202,40 @@ def augment(
         raise ValueError(f"crop_scale must be 0 < low <= high <= 1, not {crop_scale}")
 
     count, height, width, _ = images.shape
-    choices, *keys = jax.random.split(key, 6)
-    chosen = jax.random.uniform(choices, (5, count)) < jnp.array(list(chances.values()))[:, None]
-    flipped, cropped, jittered, lowered, erased = chosen
+    draws = draw(keys)
+    chosen = draws.choices < jnp.array(list(chances.values()))[None]
+    flipped, cropped, jittered, lowered, erased = chosen.T
     output = normalize(images)
 
     if crop or low_resolution or shift:
         rows = jnp.broadcast_to(jnp.arange(height, dtype=jnp.float32), (count, height))
         columns = jnp.broadcast_to(jnp.arange(width, dtype=jnp.float32), (count, width))
         if crop:
-            boxes = draw_boxes(keys[0], count, height=height, width=width, area=crop_scale)
+            boxes = boxes_inside(draws.crop, height=height, width=width, area=crop_scale)
             whole = jnp.array([0.0, 0.0, height, width])
             boxes = jnp.where(cropped[:, None], boxes, whole)
             top, left, tall, wide = (boxes[:, i, None] for i in range(4))
             rows = top + (rows + 0.5) * (tall / height) - 0.5
             columns = left + (columns + 0.5) * (wide / width) - 0.5
         if shift:
-            moves = jax.random.randint(keys[1], (2, count, 1), -shift, shift + 1)
-            moves = moves.astype(jnp.float32)
-            rows, columns = rows + moves[0], columns + moves[1]
+            moves = jnp.floor(draws.shift * (2 * shift + 1)) - shift
+            rows, columns = rows + moves[:, :1], columns + moves[:, 1:]
         row_weights, column_weights = interpolation(rows, height), interpolation(columns, width)
         if low_resolution:
-            share = jnp.where(lowered, _uniform(keys[2], count, *_LOW_RESOLUTION), 1.0)
+            share = _between(draws.resolution[:, 0], *_LOW_RESOLUTION)
+            share = jnp.where(lowered, share, 1.0)
             row_weights = low_resolution_weights(jnp.ceil(share * height), height) @ row_weights
             column_weights = low_resolution_weights(jnp.ceil(share * width), width) @ column_weights
         output = jnp.einsum("bij,bjkc,blk->bilc", row_weights, output, column_weights)
     if flip:
         output = jnp.where(flipped[:, None, None, None], output[:, :, ::-1], output)
     if photometric:
-        factors = jax.random.uniform(keys[3], (3, count), minval=1 - _JITTER, maxval=1 + _JITTER)
-        output = jitter(output, *jnp.where(jittered[None], factors, 1.0))
+        factors = _between(draws.photometric, 1 - _JITTER, 1 + _JITTER)
+        output = jitter(output, *jnp.where(jittered[:, None], factors, 1.0).T)
     if erasing:
-        box_key, colour_key = jax.random.split(keys[4])
-        boxes = draw_boxes(
-            box_key, count, height=height, width=width, area=_ERASED_AREA, ratio=_ERASED_RATIO
+        boxes = boxes_inside(
+            draws.erased, height=height, width=width, area=_ERASED_AREA, ratio=_ERASED_RATIO
         )
-        colours = jax.random.uniform(colour_key, (count, 3), minval=-1.0, maxval=1.0)
-        output = erase(output, jnp.where(erased[:, None], boxes, 0.0), colours)
+        boxes = jnp.where(erased[:, None], boxes, 0.0)
+        output = erase(output, boxes, _between(draws.color, -1.0, 1.0))
     return output

@@ -29,6 +29,7 @@ from facejax.losses.layout import (
     center_count,
     raw,
 )
+from facejax.losses.meshes import rows_may_be_split
 from facejax.losses.numerics import leveled, norms, working_dtype
 from facejax.losses.streamed import streamed
 
@@ -147,6 +148,7 @@ def margin_softmax(
     ).losses
 
 
+@rows_may_be_split
 def margin_rows(
     embeddings: jax.Array,
     weights: jax.Array | FusedSGD,

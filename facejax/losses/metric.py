@@ -19,6 +19,7 @@ from facejax.losses.batch_pairs import (
     unit,
 )
 from facejax.losses.curves import one_of
+from facejax.losses.meshes import rows_may_be_split
 from facejax.losses.numerics import norms, working_dtype
 
 DISTANCES = ("l2", "l1")
@@ -142,6 +143,7 @@ def triplet(
     return jax.nn.relu(near - far + _per_row(margin, a, dtype))
 
 
+@rows_may_be_split
 def batch_triplet(
     embeddings: jax.Array,
     labels: jax.Array,
@@ -205,6 +207,7 @@ def batch_triplet(
     return settle(sums, labels, pairs.known), counts
 
 
+@rows_may_be_split
 def center(embeddings: jax.Array, labels: jax.Array, centers: jax.Array) -> jax.Array:
     """Half the squared distance of an embedding to the centre of its identity (center loss).
 
@@ -236,6 +239,7 @@ def center(embeddings: jax.Array, labels: jax.Array, centers: jax.Array) -> jax.
     return settle(0.5 * jnp.sum(jnp.square(difference), axis=1), labels, known)
 
 
+@rows_may_be_split
 def update_centers(
     embeddings: jax.Array,
     labels: jax.Array,

@@ -25,9 +25,11 @@ from facejax.losses.batch_pairs import (
     squared_distances,
     unit,
 )
+from facejax.losses.meshes import rows_may_be_split
 from facejax.losses.numerics import VOID, dot_rows, norms
 
 
+@rows_may_be_split
 def circle_pairs(
     embeddings: jax.Array,
     labels: jax.Array,
@@ -69,6 +71,7 @@ def circle_pairs(
     return settle(losses, labels, pairs.known)
 
 
+@rows_may_be_split
 def multi_similarity(
     embeddings: jax.Array,
     labels: jax.Array,
@@ -118,6 +121,7 @@ def multi_similarity(
     return settle(losses, labels, pairs.known)
 
 
+@rows_may_be_split
 def supcon(
     embeddings: jax.Array, labels: jax.Array, *, temperature: float | jax.Array = 0.1
 ) -> jax.Array:
@@ -149,6 +153,7 @@ def supcon(
     return settle(losses, labels, pairs.known)
 
 
+@rows_may_be_split
 def n_pairs(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
     """Multi-class N-pair loss: one anchor and one positive per identity, on raw products.
 
@@ -185,6 +190,7 @@ def n_pairs(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
     return settle(jnp.where(is_anchor, losses, 0), labels, pairs.known)
 
 
+@rows_may_be_split
 def lifted_structure(
     embeddings: jax.Array, labels: jax.Array, *, margin: float | jax.Array = 1.0
 ) -> jax.Array:
@@ -223,6 +229,7 @@ def lifted_structure(
     return settle(0.5 * mean(jnp.square(hinge), pairs.positive), labels, pairs.known)
 
 
+@rows_may_be_split
 def proxy_nca(embeddings: jax.Array, proxies: jax.Array, labels: jax.Array) -> jax.Array:
     """Neighbourhood components analysis with one trained proxy per identity.
 
@@ -255,6 +262,7 @@ def proxy_nca(embeddings: jax.Array, proxies: jax.Array, labels: jax.Array) -> j
     return settle(losses if len(proxies) > 1 else jnp.zeros_like(losses), labels, known)
 
 
+@rows_may_be_split
 def proxy_anchor(
     embeddings: jax.Array,
     proxies: jax.Array,

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from facejax.losses.layout import axis_size
+from facejax.losses.meshes import rows_may_be_split
 
 
+@rows_may_be_split
 def sample_classes(
     key: jax.Array,
     labels: jax.Array,
@@ -57,6 +59,7 @@ def sample_classes(
     return weights[index], labels
 
 
+@rows_may_be_split
 def sample_indices(
     key: jax.Array,
     labels: jax.Array,

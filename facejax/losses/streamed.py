@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from facejax.losses.closures import hoisted, partition
+from facejax.losses.closures import axes_of, differing, gradient_of, hoisted, partition
 from facejax.losses.fused import FusedSGD, update_block, update_rows
 from facejax.losses.layout import (
     Context,
@@ -68,12 +68,13 @@ def streamed(operands: Operands, labels: jax.Array, layout: Layout, *, block: in
         return total(_own(fixed, own, labels, layout)[0], layout.axis_name)
 
     def log_sum(function: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        def negative(similarity: jax.Array, _: Context) -> jax.Array:
-            return lax.stop_gradient(function(similarity))
+        def negative(similarity: jax.Array, scale: Any) -> jax.Array:
+            return lax.stop_gradient(call(similarity, scale))
 
+        block = differing(jnp.zeros((len(labels), size), layout.dtype), axes_of(fixed))
+        call, constants = hoisted(function, block)
         unbounded = layout._replace(is_sum=False, bounded=False)
-        nothing = Context(labels, labels)  # which is not looked at
-        return _negatives(negative, nothing, fixed, labels, unbounded, size)[0]
+        return _negatives(negative, constants, fixed, labels, unbounded, size)[0]
 
     def reduce(negative: Negative, context: Context) -> Outputs:
         return _reduce(negative, context, operands, labels, layout, size)
@@ -90,7 +91,9 @@ def _reduce(
     size: int,
 ) -> Outputs:
     """The custom rule: the forward by `_negatives`, the backward by `_backward`."""
-    block = jnp.zeros((len(labels), size), layout.dtype)
+    block = differing(jnp.zeros((len(labels), size), layout.dtype), axes_of(operands))
+    filled = differing((context.target, context.class_norm), axes_of((operands, labels)))
+    context = context._replace(target=filled[0], class_norm=filled[1])
     function, constants = hoisted(negative, block, context)
     arguments = operands, context, constants, (labels, layout.first)
     floats, others, join = partition(arguments)
@@ -105,10 +108,10 @@ def _reduce(
         target, class_norm = total(_own(operands, own, labels, here), layout.axis_name)
         context = context._replace(target=target, class_norm=class_norm)
 
-        def values(similarity: jax.Array, context: Context) -> jax.Array:
-            return function(similarity, context, constants)
+        def values(similarity: jax.Array, seen: Any) -> jax.Array:
+            return function(similarity, *seen)
 
-        found = _negatives(values, context, operands, labels, here, size)
+        found = _negatives(values, (context, constants), operands, labels, here, size)
         # One array, so that vmap batches all of it or nothing: what came out unbatched would have
         # its cotangent summed before the backward, and counted again by each copy of it.
         outputs = jnp.stack([target, class_norm, *found])
@@ -131,7 +134,7 @@ def _reduce(
             outputs,
             Outputs(*cotangents),
         )
-        return gradients, None
+        return [gradient_of(g, x) for g, x in zip(gradients, floats, strict=True)], None
 
     rule = jax.custom_vjp(lambda floats, others: forward(floats, others)[0])
     rule.defvjp(forward, backward)
@@ -197,8 +200,8 @@ def _numbers(operands: Operands, labels: jax.Array, size: int) -> jax.Array:
 
 
 def _negatives(
-    negative: Negative,
-    context: Context,
+    negative: Callable[[jax.Array, Any], jax.Array],
+    seen: Any,
     operands: Operands,
     labels: jax.Array,
     layout: Layout,
@@ -210,7 +213,7 @@ def _negatives(
         peak, summed, hardest = carry
         _, block = _block(number, size, operands, labels, layout)
         similarity = _scores(operands, block, layout)
-        values = negative(similarity, context).astype(layout.dtype)
+        values = negative(similarity, seen).astype(layout.dtype)
         hardest = jnp.maximum(hardest, jnp.max(jnp.where(block.negative, similarity, VOID), axis=1))
         if layout.is_sum:
             return (peak, summed + jnp.sum(jnp.where(block.negative, values, 0), 1), hardest), None
@@ -223,7 +226,7 @@ def _negatives(
         return (higher, summed, hardest), None
 
     void = jnp.full(len(labels), VOID, layout.dtype)
-    start = (void, jnp.zeros_like(void), void)
+    start = differing((void, jnp.zeros_like(void), void), axes_of((operands, seen, labels)))
     (peak, summed, hardest), _ = lax.scan(step, start, _numbers(operands, labels, size))
     if layout.is_sum:
         reduced = total(summed, layout.axis_name)
@@ -269,13 +272,13 @@ def _backward(
     # Every device needs the cotangents of all rows: its classes are negatives of them all.
     cotangents = total(cotangents, layout.axis_name)
     seen, unseen, join = partition((context, constants))
+    axes = axes_of((operands, context, constants, labels, cotangents))
+    fused = isinstance(operands.weights, FusedSGD)
 
     def step(carry: Any, number: jax.Array) -> tuple[Any, None]:
         written, d_bias, d_embeddings, d_seen = carry
-        if isinstance(written, FusedSGD):
-            start, block = _block(number, size, operands._replace(weights=written), labels, layout)
-        else:
-            start, block = _block(number, size, operands, labels, layout)
+        now = operands._replace(weights=written) if fused else operands
+        start, block = _block(number, size, now, labels, layout)
         rows = _rows(rounded(block.weights, layout))
         inverse = norms(rows)[1].astype(dtype)
         left, right = alike(embeddings, rows)
@@ -293,7 +296,8 @@ def _backward(
             )
             return negative(similarity, *join(seen, unseen)).astype(dtype)
 
-        logits, pull = jax.vjp(values, products, inverse, block.bias, seen)
+        blockwise = differing((products, inverse, block.bias), axes)
+        logits, pull = jax.vjp(values, *blockwise, seen)
         slope = jnp.broadcast_to(cotangents.reduced[:, None], logits.shape)
         if not layout.is_sum:
             slope = slope * jnp.exp(logits - outputs.reduced[:, None])
@@ -316,11 +320,13 @@ def _backward(
         return (written, d_bias, d_embeddings, jax.tree.map(jnp.add, d_seen, d_more)), None
 
     zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
-    fused = isinstance(operands.weights, FusedSGD)
     written = operands.weights if fused else zeros(operands.weights)
-    start = (written, zeros(operands.bias), jnp.zeros(embeddings.shape, dtype), zeros(seen))
+    start = written, zeros(operands.bias), jnp.zeros(embeddings.shape, dtype)
+    d_seen = [differing(jnp.zeros_like(leaf), axes_of(leaf)) for leaf in seen]
     numbers = _numbers(operands, labels, size)
-    (written, d_bias, d_embeddings, d_seen), _ = lax.scan(step, start, numbers)
+    (written, d_bias, d_embeddings, d_seen), _ = lax.scan(
+        step, (*differing(start, axes), d_seen), numbers
+    )
     d_context, d_constants = join(d_seen, unseen)
 
     # What the negatives saw of the targets, on all devices, goes to the rows' own classes.
@@ -334,6 +340,7 @@ def _backward(
         return _own(given, own, labels, layout)
 
     learned = embeddings.astype(dtype), operands.inverse_norm, (rows.astype(dtype), bias)
+    learned = differing(learned, axes)
     own_embeddings, own_inverse, (own_weights, own_bias) = jax.vjp(again, *learned)[1](
         (d_target + cotangents.target, d_norm + cotangents.class_norm)
     )

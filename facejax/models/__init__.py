@@ -11,7 +11,7 @@ from facejax.errors import UserError
 from facejax.models.iresnet import STAGES, IResNet
 from facejax.models.mobilefacenet import MobileFaceNet
 
-__all__ = ["NETWORKS", "Network", "network"]
+__all__ = ["NETWORKS", "Network", "from_module", "network"]
 
 NETWORKS: tuple[str, ...] = (*STAGES, "mobilefacenet")
 
@@ -20,10 +20,12 @@ class Network(NamedTuple):
     """A network's two functions.
 
     Attributes:
-      init: (key, images float [B, H, W, 3]) -> variables, `params` and `batch_stats` in float32.
-      apply: (variables, images float32 [B, H, W, 3] in [-1, 1], *, train, key=None) ->
-        (embeddings float32 [B, embedding_size], batch_stats). `key` feeds dropout; batch_stats
-        are unchanged unless `train`.
+      init: (key, images float [B, H, W, 3]) -> variables in float32: `params`, and `batch_stats`
+        where the network keeps running statistics.
+      apply: (variables, images float32 [B, H, W, 3] in [-1, 1], *, train, keys=None) ->
+        (embeddings float32 [B, embedding_size], batch_stats). `keys` [B], one PRNG key per row,
+        feed dropout in training; batch_stats are unchanged unless `train`, and {} where the
+        network keeps none.
     """
 
     init: Callable[[jax.Array, jax.Array], Any]
@@ -45,13 +47,15 @@ def network(
       name: one of `NETWORKS`.
       embedding_size: length of an embedding.
       width: multiplies the channels.
-      dropout: probability before the last dense layer.
+      dropout: probability before the last dense layer, in [0, 1).
       dtype: of the computation; parameters and embeddings are float32.
       axis_name: the device axis over which BatchNorm is synchronised in training.
 
     Raises:
-      UserError: if there is no such network.
+      UserError: if there is no such network, or on another dropout.
     """
+    if not 0.0 <= dropout < 1.0:
+        raise UserError(f"dropout is {dropout}: choose a probability of at least 0 and below 1")
     shared = {
         "width": width,
         "embedding_size": embedding_size,
@@ -69,19 +73,29 @@ def network(
     else:
         raise UserError(f"there is no network {name!r}; choose one of {', '.join(NETWORKS)}")
 
+    return from_module(module)
+
+
+def from_module(module: nn.Module) -> Network:
+    """The two functions of a Linen module.
+
+    Args:
+      module: its `__call__` takes (images, train, keys=None) and returns the embeddings; running
+        statistics, where it keeps any, are its collection `batch_stats`.
+    """
+
     def init(key: jax.Array, images: jax.Array) -> Any:
         return module.init(key, images, train=False)
 
-    def apply(variables, images, *, train: bool, key=None) -> tuple[jax.Array, Any]:
+    def apply(
+        variables: Any, images: jax.Array, *, train: bool, keys: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         if not train:
-            return module.apply(variables, images, train=False), variables["batch_stats"]
+            embeddings: Any = module.apply(variables, images, train=False)
+            return embeddings, variables.get("batch_stats", {})
         embeddings, updates = module.apply(
-            variables,
-            images,
-            train=True,
-            rngs=None if key is None else {"dropout": key},
-            mutable=["batch_stats"],
+            variables, images, train=True, keys=keys, mutable=["batch_stats"]
         )
-        return embeddings, updates["batch_stats"]
+        return embeddings, updates.get("batch_stats", {})
 
     return Network(init, apply)

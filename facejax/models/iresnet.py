@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from facejax.models.layers import BatchNorm, Conv
+from facejax.models.layers import BatchNorm, Conv, dropout
 
 STAGES = {
     "iresnet10": (1, 1, 1, 1),  # ours, for small images and small machines
@@ -46,7 +46,7 @@ class IResNet(nn.Module):
     kernel_init: Any = nn.initializers.normal(0.1)
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         conv = functools.partial(Conv, dtype=self.dtype, kernel_init=self.kernel_init)
         norm = functools.partial(BatchNorm, axis_name=self.axis_name)
         channels = [max(8, round(c * self.width)) for c in (64, 128, 256, 512)]
@@ -62,7 +62,8 @@ class IResNet(nn.Module):
                     x = norm()(conv(features, size=1, stride=stride)(x), train)
                 x = x + y
         x = norm()(x, train)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        if train:
+            x = dropout(x, keys, rate=self.dropout)
         x = nn.Dense(self.embedding_size, dtype=self.dtype)(x.reshape(x.shape[0], -1))
         # The scale is fixed at 1: the head normalises the embedding anyway.
         return norm(use_scale=False)(x.astype(jnp.float32), train)

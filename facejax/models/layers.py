@@ -63,7 +63,9 @@ def _spread(vector: jax.Array, x: jax.Array) -> jax.Array:
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _affine(x, scale, bias, mean, inverse):
+def _affine(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, mean: jax.Array, inverse: jax.Array
+) -> jax.Array:
     factor = scale * inverse
     return x * _spread(factor, x) + _spread(bias - mean * factor, x)
 
@@ -76,7 +78,14 @@ def _mean(values: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Arr
     return values if axis_name is None else lax.pmean(values, axis_name)
 
 
-def _batch_norm_plain(x, scale, bias, slope, epsilon, axis_name):
+def _batch_norm_plain(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    slope: jax.Array | None,
+    epsilon: float,
+    axis_name: str | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     # Mean and biased variance by one pass, as Flax computes them.
     axes = tuple(range(x.ndim - 1))
     mean, square = _mean((jnp.mean(x, axes), jnp.mean(lax.square(x), axes)), axis_name)
@@ -86,14 +95,25 @@ def _batch_norm_plain(x, scale, bias, slope, epsilon, axis_name):
 
 
 _batch_norm = jax.custom_vjp(_batch_norm_plain, nondiff_argnums=(4, 5))
+# x, scale, bias, slope, mean, 1 / deviation
+_Saved = tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
 
 
-def _batch_norm_forward(x, scale, bias, slope, epsilon, axis_name):
+def _batch_norm_forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    slope: jax.Array | None,
+    epsilon: float,
+    axis_name: str | None,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], _Saved]:
     z, mean, variance = _batch_norm_plain(x, scale, bias, slope, epsilon, axis_name)
     return (z, mean, variance), (x, scale, bias, slope, mean, lax.rsqrt(variance + epsilon))
 
 
-def _batch_norm_backward(epsilon, axis_name, saved, gradients):
+def _batch_norm_backward(
+    epsilon: float, axis_name: str | None, saved: _Saved, gradients: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     # The running statistics take no gradient, so only the output's is used.
     del epsilon
     x, scale, bias, slope, mean, inverse = saved
@@ -121,6 +141,31 @@ def _batch_norm_backward(epsilon, axis_name, saved, gradients):
 
 
 _batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+def dropout(x: jax.Array, keys: jax.Array | None, *, rate: float) -> jax.Array:
+    """Zeros a share of the elements and scales up the others, so that the mean stays.
+
+    A row's mask is a function of its own key, whatever batch it lies in and on whichever device.
+
+    Args:
+      x: [B, ...].
+      keys: PRNG keys [B], one per row. A network that drops in several places folds the number of
+        the place into them. None will do where the rate is 0.
+      rate: the probability that an element is dropped, in [0, 1).
+
+    Raises:
+      ValueError: another rate, or one above 0 without a key for each row.
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"the dropout rate must be in [0, 1), and is {rate}")
+    if not rate:
+        return x
+    if keys is None or keys.shape[:1] != x.shape[:1]:
+        given = "none" if keys is None else f"keys of shape {keys.shape}"
+        raise ValueError(f"dropout takes keys, one per row, for {len(x)} rows; got {given}")
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1.0 - rate), 0)
 
 
 class Conv(nn.Module):
@@ -175,11 +220,15 @@ def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _convolve(x, kernel, 1, 0)
 
 
-def _pointwise_forward(x, kernel):
+def _pointwise_forward(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _convolve(x, kernel, 1, 0), (x, kernel)
 
 
-def _pointwise_backward(saved, dy):
+def _pointwise_backward(
+    saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     rows = dy.reshape(-1, dy.shape[-1])
     dx = (rows @ kernel[0, 0].T).reshape(x.shape)
@@ -214,11 +263,15 @@ def _depthwise(x: jax.Array, kernel: jax.Array, stride: int, pad: int) -> jax.Ar
     return functools.reduce(jnp.add, (s * _spread(w, s) for s, w in zip(slices, flat, strict=True)))
 
 
-def _depthwise_forward(x, kernel, stride, pad):
+def _depthwise_forward(
+    x: jax.Array, kernel: jax.Array, stride: int, pad: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _depthwise(x, kernel, stride, pad), (x, kernel)
 
 
-def _depthwise_backward(stride, pad, saved, dy):
+def _depthwise_backward(
+    stride: int, pad: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     size = kernel.shape[0]
     # dx: the strided gradient spread out again, under the kernel turned round.
@@ -232,11 +285,11 @@ def _depthwise_backward(stride, pad, saved, dy):
     height = dy.shape[1]
     group = max(n for n in range(1, 9) if height % n == 0)
 
-    def add(total, pair):
+    def add(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         image, gradient = pair
         gradient = gradient.astype(jnp.float32)
         padded = _pad(image[None], pad, pad).astype(jnp.float32)
-        slices = [s[0] for s in _shifted(padded, stride, size, dy.shape[1:3])]
+        slices = [s[0] for s in _shifted(padded, stride, size, (height, dy.shape[2]))]
         products = [sum(s[n::group] * gradient[n::group] for n in range(group)) for s in slices]
         return total + jnp.stack([jnp.sum(p, (0, 1)) for p in products]), None
 

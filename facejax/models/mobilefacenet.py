@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from facejax.models.layers import BatchNorm, Conv
+from facejax.models.layers import BatchNorm, Conv, dropout
 
 # expansion, channels, repeats, stride of the first
 BOTTLENECKS = (
@@ -40,7 +40,7 @@ class MobileFaceNet(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
         conv = functools.partial(Conv, dtype=self.dtype)
         norm = functools.partial(BatchNorm, axis_name=self.axis_name)
 
@@ -64,6 +64,7 @@ class MobileFaceNet(nn.Module):
             "global_kernel", nn.initializers.normal(0.1), (height, columns, channels)
         )
         x = norm()(jnp.einsum("bhwc,hwc->bc", x, kernel.astype(x.dtype)), train)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        if train:
+            x = dropout(x, keys, rate=self.dropout)
         x = nn.Dense(self.embedding_size, use_bias=False, dtype=self.dtype)(x)
         return norm(use_scale=False)(x.astype(jnp.float32), train)

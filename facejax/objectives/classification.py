@@ -1,6 +1,6 @@
 """Objectives with class weights: the margin softmaxes and the binary losses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,103 +8,95 @@ import jax.numpy as jnp
 from jax import lax
 
 from facejax import losses
-from facejax.losses import Classes, Margin, margins
-from facejax.objectives.common import Objective, all_rows, initial_weights, is_self
+from facejax.losses import Classes
+from facejax.objectives.common import (
+    Inputs,
+    Loss,
+    Objective,
+    Result,
+    all_rows,
+    initial_weights,
+    is_self,
+)
 
 
-def classification(
-    name: str, chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None
-) -> Objective:
+def classification(loss: Loss, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     """The objective of a class-weight loss."""
-    fixed, ramps = _split(chosen)
-    learned = bool(fixed.pop("learn_scale", False))
-    centers = fixed.pop("centers", 0)
-    draw = {part: fixed.pop(part) for part in ("mean", "sigma") if part in fixed}
-    anneal = {
-        part.removeprefix("anneal_"): fixed.pop(part)
-        for part in tuple(fixed)
-        if part.startswith("anneal_")
-    }
-    rule: Callable[..., Margin] = getattr(margins, name.removeprefix("subcenter_"))
+    rule = loss.rule
+    assert rule is not None
+    fixed, ramps = _split({part: chosen[part] for part in chosen if part not in loss.own})
+    centers = chosen.get("centers", 0)
 
-    def init(key, num_classes, dim):
+    def init(key: jax.Array, num_classes: int, dim: int) -> tuple[Any, Any]:
         shape = (num_classes, centers, dim) if centers else (num_classes, dim)
-        params = {"weights": initial_weights(key, *shape)}
-        state: dict[str, Any] = {}
-        if name == "softmax":
+        params = {"weights": initial_weights(key, *shape), **loss.params(num_classes, chosen)}
+        if loss.bias:
             params["bias"] = jnp.zeros(num_classes)
-        elif name == "sphereface2":
-            shared = {part: fixed[part] for part in ("scale", "margin", "balance", "t")}
-            params["bias"] = jnp.float32(losses.sphereface2_initial_bias(num_classes, **shared))
-        elif name == "uniface":
-            params["bias"] = jnp.float32(losses.uniface_initial_bias(num_classes))
-        elif name == "curricularface":
-            state["t"] = jnp.float32(0)
-        elif name == "adaface":
-            state["statistics"] = jax.tree.map(jnp.float32, losses.AdaFaceStatistics())
-        elif name == "adacos":
-            state["scale"] = jnp.float32(losses.adacos_initial_scale(num_classes))
-        if learned:
-            params["scale"] = jnp.float32(fixed["scale"])
-        return params, state
+        return params, loss.state(num_classes)
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
-        ramped = _ramped(fixed, ramps, step, neutral_margin=float(name == "sphereface_r"))
-        values = {**fixed, **ramped}
-        if learned:
-            values["scale"] = jnp.maximum(params["scale"], 0.01)
-        if anneal:  # counted from 1
-            values["blend"] = losses.annealed_blend(jnp.asarray(step) + 1, **anneal)
-        context = None
-        if name in ("sphereface2", "uniface"):
-            context = params["bias"]
-        elif name == "elasticface":
-            context = losses.elastic_margins(key, len(labels), **draw)
-        elif state:
-            (context,) = state.values()
+    def apply(
+        params: Any,
+        state: Any,
+        embeddings: jax.Array,
+        labels: jax.Array,
+        *,
+        keys: jax.Array | None,
+        step: jax.Array | int,
+        classes: Classes,
+    ) -> Result:
+        inputs = Inputs(params, state, keys, step, chosen)
+        ramped = _ramped(fixed, ramps, step, neutral_margin=loss.neutral_margin)
         rows = losses.margin_rows(
             embeddings,
             params["weights"],
             labels,
-            rule(**values),
-            bias=params["bias"] if name == "softmax" else None,
-            context=context,
-            classes=Classes(block_size, axis_name, num_classes),
+            rule(**{**fixed, **ramped, **loss.moving(inputs)}),
+            bias=params["bias"] if loss.bias else None,
+            context=loss.context(inputs),
+            classes=classes,
             dtype=dtype,
         )
-        if state:
-            state = {part: rows.state for part in state}
+        state = {part: rows.state for part in state}
         hits = (rows.target > rows.hardest) & (labels >= 0)
         return rows.losses, state, {"correct": jnp.sum(hits, dtype=jnp.float32)}
 
     return Objective(init, apply)
 
 
-def deepid2(chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None) -> Objective:
+def deepid2(loss: Loss, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     """Softmax + weight x the mean contrastive loss of a row with the other rows of the batch."""
+    identification = classification(loss, {}, dtype=dtype)
     chosen, ramps = _split(chosen)
-    identification = classification("softmax", {}, dtype=dtype, block_size=block_size)
     weight, distance = chosen["weight"], chosen["distance"]
     if distance not in ("l2", "l1", "cosine"):
         raise ValueError(f"distance must be one of l2, l1, cosine, got {distance!r}")
 
-    def init(key, num_classes, dim):
+    def init(key: jax.Array, num_classes: int, dim: int) -> tuple[Any, Any]:
         params, state = identification.init(key, num_classes, dim)
         if distance == "cosine":
             params |= {"pair_weight": jnp.float32(1), "pair_bias": jnp.float32(0)}
         return params, state
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
+    def apply(
+        params: Any,
+        state: Any,
+        embeddings: jax.Array,
+        labels: jax.Array,
+        *,
+        keys: jax.Array | None,
+        step: jax.Array | int,
+        classes: Classes,
+    ) -> Result:
         values, state, metrics = identification.apply(
-            params, state, embeddings, labels,
-            key=key, step=step, axis_name=axis_name, num_classes=num_classes,
-        )  # fmt: skip
+            params, state, embeddings, labels, keys=keys, step=step, classes=classes
+        )
         margin = {**chosen, **_ramped(chosen, ramps, step)}["margin"]
+        axis_name = classes.axis_name
         everyone, every_label = all_rows(embeddings, axis_name), all_rows(labels, axis_name)
         itself = is_self(len(labels), len(every_label), axis_name)
 
         @jax.checkpoint  # a [batch, batch, D] array of differences is never kept
-        def with_others(inputs):
+        def with_others(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
             row, label, is_row = inputs
             others = jnp.broadcast_to(row, everyone.shape), everyone
             same = every_label == label
@@ -125,22 +117,28 @@ def deepid2(chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | No
     return Objective(init, apply)
 
 
-def center_loss(
-    chosen: Mapping[str, Any], *, dtype: Any, block_size: int | str | None
-) -> Objective:
+def center_loss(loss: Loss, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
     """Softmax + weight x half the squared distance to the class's centre, which is state."""
-    identification = classification("softmax", {}, dtype=dtype, block_size=block_size)
+    identification = classification(loss, {}, dtype=dtype)
 
-    def init(key, num_classes, dim):
+    def init(key: jax.Array, num_classes: int, dim: int) -> tuple[Any, Any]:
         params, _ = identification.init(key, num_classes, dim)
         return params, {"centers": jnp.zeros((num_classes, dim))}
 
-    def apply(params, state, embeddings, labels, *, key, step, axis_name=None, num_classes=None):
+    def apply(
+        params: Any,
+        state: Any,
+        embeddings: jax.Array,
+        labels: jax.Array,
+        *,
+        keys: jax.Array | None,
+        step: jax.Array | int,
+        classes: Classes,
+    ) -> Result:
         values, _, metrics = identification.apply(
-            params, {}, embeddings, labels,
-            key=key, step=step, axis_name=axis_name, num_classes=num_classes,
-        )  # fmt: skip
-        centers = state["centers"]
+            params, {}, embeddings, labels, keys=keys, step=step, classes=classes
+        )
+        axis_name, centers = classes.axis_name, state["centers"]
         everyone, every_label = all_rows(embeddings, axis_name), all_rows(labels, axis_name)
         first = 0 if axis_name is None else lax.axis_index(axis_name) * len(centers)
         here = (every_label >= first) & (every_label < first + len(centers))

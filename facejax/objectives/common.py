@@ -1,14 +1,18 @@
 """What the objectives share: their shape, and rows over devices."""
 
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from facejax.losses import Margin
 from facejax.losses.engine import own_rows
 from facejax.losses.numerics import dot_rows, norms
+
+Result = tuple[jax.Array, Any, dict[str, jax.Array]]  # losses [B], state, metrics
 
 
 class Objective(NamedTuple):
@@ -16,12 +20,57 @@ class Objective(NamedTuple):
 
     Attributes:
       init: (key, num_classes, dim) -> (params, state).
-      apply: (params, state, embeddings [B, D], labels [B], *, key, step, axis_name=None,
-        num_classes=None) -> (losses [B], state, metrics).
+      apply: (params, state, embeddings [B, D], labels [B], *, keys, step, classes) ->
+        (losses [B], state, metrics). `keys` [B] are for what is drawn, one per row, or None;
+        `classes` is a `facejax.losses.Classes`.
     """
 
     init: Callable[[jax.Array, int, int], tuple[Any, Any]]
-    apply: Callable[..., tuple[jax.Array, Any, dict[str, jax.Array]]]
+    apply: Callable[..., Result]
+
+
+class Inputs(NamedTuple):
+    """What `Loss.context` and `Loss.moving` may look at in a step."""
+
+    params: Any
+    state: Any
+    keys: jax.Array | None  # [B]
+    step: jax.Array | int
+    chosen: Mapping[str, Any]  # the hyperparameters
+
+
+class Loss(NamedTuple):
+    """How a loss becomes an objective, and what is kept for it: a row of `table.TABLE`.
+
+    Attributes:
+      make: (this row, hyperparameters, *, dtype) -> `Objective`.
+      function: the loss; its keywords are hyperparameters.
+      rule: hyperparameters -> `Margin`, where there are class weights; else None.
+      own: hyperparameters that the function does not have, with their defaults. The rule does not
+        get them.
+      bias: whether every class has a trained bias, which is added to its similarities.
+      params: (num_classes, hyperparameters) -> what is trained besides class weights and bias.
+      state: num_classes -> what is carried: nothing, or one entry, which the rule moves on.
+      context: `Inputs` -> what the rule sees besides the similarities.
+      moving: `Inputs` -> hyperparameters of the rule that follow the step or are trained.
+      neutral_margin: the margin that is none, from which `margin_warmup` rises.
+      can_sample: whether a sample of the classes will do: nothing but class weights and bias
+        counts by class.
+      needs_pairs: whether it learns only from batches with several images of an identity.
+    """
+
+    make: Callable[..., Objective]
+    function: Callable[..., Any]
+    rule: Callable[..., Margin] | None = None
+    own: Mapping[str, Any] = types.MappingProxyType({})
+    bias: bool = False
+    params: Callable[[int, Mapping[str, Any]], dict[str, Any]] = lambda num_classes, chosen: {}
+    state: Callable[[int], dict[str, Any]] = lambda num_classes: {}
+    context: Callable[[Inputs], Any] = lambda inputs: None
+    moving: Callable[[Inputs], dict[str, Any]] = lambda inputs: {}
+    neutral_margin: float = 0.0
+    can_sample: bool = True
+    needs_pairs: bool = False
 
 
 def initial_weights(key: jax.Array, *shape: int) -> jax.Array:

@@ -156,20 +156,26 @@ def objective(config: Config) -> objectives.Objective:
     Raises:
       UserError: on what the loss does not take, or a loss on pairs without batches that have any.
     """
-    name, size = config.loss.name, config.head.block_size
+    name = config.loss.name
     given = {part: value for part, value in vars(config.loss).items() if value is not None}
     chosen = {part: value for part, value in given.items() if part != "name"}
     dtype = config.head.dtype or config.model.dtype
     _check_dtype("head", dtype)
-    with named("head"):
-        classes = Classes({0: "auto", -1: None}.get(size, size))
-    made = objectives.objective(name, chosen, dtype=dtype, block_size=classes.block_size)
+    classes(config)  # a bad block size shows here, before the data are read
+    made = objectives.objective(name, chosen, dtype=dtype)
     if objectives.needs_pairs(name) and config.data.per_identity < 2:
         raise UserError(
             f"the loss {name} learns from several images of an identity in a batch; set "
             "config.data.per_identity=4, say"
         )
     return made
+
+
+def classes(config: Config, num_classes: int | None = None) -> Classes:
+    """How the class weights are laid out over the devices of a step."""
+    size = config.head.block_size
+    with named("head"):
+        return Classes({0: "auto", -1: None}.get(size, size), step.AXIS, num_classes)
 
 
 def schedule(config: Config, *, steps: int) -> optax.Schedule:
@@ -213,8 +219,9 @@ def head_update(
             f"config.devices={num_classes} or fewer"
         )
     sampled, fused, lazy = chosen.sample_rate != 1, chosen.fused, chosen.lazy_decay
+    laid_out = classes(config, num_classes)
     if not (sampled or fused or lazy):
-        return head.whole(tx, num_classes=num_classes)
+        return head.whole(tx, classes=laid_out)
     field = "sample_rate" if sampled else "fused" if fused else "lazy_decay"
     for applies, refusal in (
         (
@@ -239,7 +246,7 @@ def head_update(
             raise UserError(f"config.head.{field} {refusal}")
     numbers = head.SGD(rate, sgd.momentum, sgd.weight_decay)
     if fused:
-        return head.fused(tx, numbers, num_classes=num_classes)
+        return head.fused(tx, numbers, classes=laid_out)
     with named("head"):
         count = -(-num_classes // devices)
         sampling.sample_size(chosen.sample_rate, count, config.batch_size, devices, num_classes)
@@ -247,14 +254,13 @@ def head_update(
         tx,
         numbers,
         rate=chosen.sample_rate,
-        num_classes=num_classes,
-        axis_name=step.AXIS,
+        classes=laid_out,
         lazy_decay=lazy,
     )
 
 
 def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(key, uint8 images) -> float32 images in [-1, 1]."""
+    """(keys, one per image; uint8 images) -> float32 images in [-1, 1]."""
     chosen = config.augment
     augment = functools.partial(
         data.augment,
@@ -267,7 +273,7 @@ def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
         erasing=chosen.erasing,
     )
     with named("augment"):
-        jax.eval_shape(augment, jax.random.key(0), _images(config, 1))
+        jax.eval_shape(augment, jax.random.split(jax.random.key(0), 1), _images(config, 1))
     return augment
 
 

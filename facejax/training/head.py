@@ -4,6 +4,7 @@ Each way is a pair: what of the head the loss sees (`view`), and what its gradie
 All keep the same state, so that a run may go on in another way.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from optax import tree_utils
 
-from facejax.losses import FusedSGD
+from facejax.losses import Classes, FusedSGD
 from facejax.losses.sampling import sample_indices
 from facejax.training.row_sgd import RowState, RowUpdates, apply_rows, row_sgd
 from facejax.training.state import TrainState
@@ -22,26 +23,33 @@ class HeadUpdate(NamedTuple):
     """A way to train the head.
 
     Attributes:
-      view: (key, state, labels) -> (head, labels, num_classes, index): what the objective gets for
-        `params["head"]`, the labels in it, how many of its rows are classes (None: all), and what
-        `update` wants to know.
+      view: (key, state, labels) -> (head, labels, classes, index): what the objective gets for
+        `params["head"]`, the labels in it, how the classes are laid out in it, and what `update`
+        wants to know.
       update: (gradients, index, state) -> (params, opt_state). The gradients are those of
         {"backbone", "head"}, with the head as viewed.
       gradient: the gradients -> those that are true gradients, whose norm may be taken.
     """
 
-    view: Callable[[jax.Array, TrainState, jax.Array], tuple[Any, jax.Array, int | None, Any]]
+    view: Callable[[jax.Array, TrainState, jax.Array], tuple[Any, jax.Array, Classes, Any]]
     update: Callable[[Any, Any, TrainState], tuple[Any, optax.OptState]]
     gradient: Callable[[Any], Any] = lambda gradients: gradients
 
 
-def whole(tx: optax.GradientTransformation, *, num_classes: int) -> HeadUpdate:
-    """All class weights, updated by the optimizer as every other parameter."""
+def whole(tx: optax.GradientTransformation, *, classes: Classes) -> HeadUpdate:
+    """All class weights, updated by the optimizer as every other parameter.
 
-    def view(key, state, labels):
-        return state.params["head"], labels, num_classes, None
+    Args:
+      tx: the optimizer of everything.
+      classes: the layout, split over the step's device axis.
+    """
 
-    def update(gradients, index, state):
+    def view(
+        key: jax.Array, state: TrainState, labels: jax.Array
+    ) -> tuple[Any, jax.Array, Classes, Any]:
+        return state.params["head"], labels, classes, None
+
+    def update(gradients: Any, index: Any, state: TrainState) -> tuple[Any, optax.OptState]:
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
         return optax.apply_updates(state.params, updates), opt_state
 
@@ -61,19 +69,20 @@ def sampled(
     sgd: SGD,
     *,
     rate: float,
-    num_classes: int,
-    axis_name: str,
+    classes: Classes,
     lazy_decay: bool = False,
 ) -> HeadUpdate:
     """Partial FC: a sample of the class weights with the batch's own, updated alone.
 
+    Each slice of the classes draws its own sample, so another number of devices draws another one:
+    the runs then share the order of the data only.
+
     Args:
-      tx: `optimizer.optimizer` of SGD, for all that has not one row a class.
+      tx: `optimizer.optimizer` of SGD, for all that is not per class.
       sgd: its numbers.
       rate: the share of the classes that is sampled.
-      num_classes: classes without padding.
-      axis_name: the device axis over which the classes are split.
-      lazy_decay: as `rows.row_sgd`'s; `tx` is then to be `remembering(tx)`.
+      classes: the layout, split over the step's device axis.
+      lazy_decay: as `row_sgd`'s; `tx` is then to be `remembering(tx)`.
     """
     rows = row_sgd(
         sgd.learning_rate,
@@ -82,26 +91,34 @@ def sampled(
         lazy_decay=lazy_decay,
     )
 
-    def view(key, state, labels):
-        classes, rest = _split(state.params["head"])
-        count = len(jax.tree.leaves(classes)[0])
+    def view(
+        key: jax.Array, state: TrainState, labels: jax.Array
+    ) -> tuple[Any, jax.Array, Classes, Any]:
+        split, rest = _split(state.params["head"])
+        count = len(jax.tree.leaves(split)[0])
         index, labels = sample_indices(
-            key, labels, count, rate=rate, axis_name=axis_name, num_classes=num_classes
+            key,
+            labels,
+            count,
+            rate=rate,
+            axis_name=classes.axis_name,
+            num_classes=classes.num_classes,
         )
-        head = {name: leaf[index] for name, leaf in classes.items()} | rest
+        head = {name: leaf[index] for name, leaf in split.items()} | rest
         # Padding is in a sample of everything only.
-        return head, labels, num_classes if len(index) == count else None, index
+        padded = classes.num_classes if len(index) == count else None
+        return head, labels, dataclasses.replace(classes, num_classes=padded), index
 
-    def update(gradients, index, state):
-        classes, values = _split(state.params["head"])[0], _split(gradients["head"])[0]
+    def update(gradients: Any, index: Any, state: TrainState) -> tuple[Any, optax.OptState]:
+        split, values = _split(state.params["head"])[0], _split(gradients["head"])[0]
         trace = tree_utils.tree_get(state.opt_state, "trace")["head"]
-        trace = {name: trace[name] for name in classes}
+        trace = {name: trace[name] for name in split}
         last = tree_utils.tree_get(state.opt_state, _LAST)["head"] if lazy_decay else None
         updates, row_state = rows.update(
-            RowUpdates(index, values), RowState(state.step, trace, last), classes
+            RowUpdates(index, values), RowState(state.step, trace, last), split
         )
         params, opt_state = _others(
-            tx, gradients, state, apply_rows(classes, updates), row_state.trace
+            tx, gradients, state, apply_rows(split, updates), row_state.trace
         )
         if lazy_decay:
             opt_state = tree_utils.tree_set(opt_state, **{_LAST: {"head": row_state.last}})
@@ -110,17 +127,25 @@ def sampled(
     return HeadUpdate(view, update)
 
 
-def fused(tx: optax.GradientTransformation, sgd: SGD, *, num_classes: int) -> HeadUpdate:
-    """All class weights, updated in the backward: a gradient of all of them never exists."""
+def fused(tx: optax.GradientTransformation, sgd: SGD, *, classes: Classes) -> HeadUpdate:
+    """All class weights, updated in the backward: a gradient of all of them never exists.
 
-    def view(key, state, labels):
+    Args:
+      tx: `optimizer.optimizer` of SGD, for everything else.
+      sgd: its numbers.
+      classes: the layout, split over the step's device axis, and streamed where memory counts.
+    """
+
+    def view(
+        key: jax.Array, state: TrainState, labels: jax.Array
+    ) -> tuple[Any, jax.Array, Classes, Any]:
         head = state.params["head"]
         trace = tree_utils.tree_get(state.opt_state, "trace")["head"]["weights"]
         numbers = sgd.learning_rate(state.step), sgd.momentum, sgd.weight_decay
         weights = FusedSGD(head["weights"], trace, *map(jnp.float32, numbers))
-        return {**head, "weights": weights}, labels, num_classes, None
+        return {**head, "weights": weights}, labels, classes, None
 
-    def update(gradients, index, state):
+    def update(gradients: Any, index: Any, state: TrainState) -> tuple[Any, optax.OptState]:
         done = gradients["head"]["weights"]
         return _others(tx, gradients, state, {"weights": done.weights}, {"weights": done.trace})
 
@@ -130,7 +155,7 @@ def fused(tx: optax.GradientTransformation, sgd: SGD, *, num_classes: int) -> He
 def remembering(tx: optax.GradientTransformation) -> optax.GradientTransformation:
     """The optimizer, with what lazy decay must know: when each class was last updated."""
 
-    def init(params):
+    def init(params: Any) -> _Memory:
         classes, _ = _split(params["head"])
         return _Memory({"head": jnp.zeros(len(jax.tree.leaves(classes)[0]), jnp.int32)})
 
@@ -148,7 +173,7 @@ _LAST = "last_sampled"
 
 
 def _split(head: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Leaves with a row a class, and the others."""
+    """Leaves with one row per class, and the others."""
     classes = {name: leaf for name, leaf in head.items() if leaf.ndim}
     return classes, {name: leaf for name, leaf in head.items() if not leaf.ndim}
 
@@ -163,7 +188,7 @@ def _others(
 ) -> tuple[Any, optax.OptState]:
     """(params, opt_state), given leaves of the head and their momentum; `tx` does the rest."""
 
-    def join(tree, done):
+    def join(tree: Any, done: Any) -> Any:
         return {**tree, "head": {**tree["head"], **done}}
 
     whole_trace = tree_utils.tree_get(state.opt_state, "trace")

@@ -62,13 +62,13 @@ def row_sgd(
         of that moment: what SGD with momentum tends to, not bit for bit what it does.
     """
 
-    def init(params):
+    def init(params: Any) -> RowState:
         trace = jax.tree.map(jnp.zeros_like, params)
         count = len(jax.tree.leaves(params)[0])
         last = jnp.zeros(count, jnp.int32) if lazy_decay else None
         return RowState(jnp.zeros((), jnp.int32), trace, last)
 
-    def update(updates, state, params=None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, RowState]:
         index = updates.rows
         rate = learning_rate(state.step) if callable(learning_rate) else learning_rate
         shrink = None
@@ -76,7 +76,9 @@ def row_sgd(
             missed = (state.step - state.last[index]).astype(jnp.float32)
             shrink = (1 - rate * weight_decay / (1 - momentum)) ** missed
 
-        def move(gradient, trace, param):
+        def move(
+            gradient: jax.Array, trace: jax.Array, param: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
             row = param[index]
             decayed = row
             if row.ndim > 1:

@@ -18,7 +18,7 @@ class TrainState:
     Attributes:
       step: int32 scalar, how many updates were made.
       params: `backbone` (the network's) and `head` (the objective's).
-      batch_stats: the network's running statistics.
+      batch_stats: the network's running statistics; {} where it keeps none.
       opt_state: the optimizer's.
       objective_state: the objective's.
     """
@@ -59,31 +59,56 @@ def create(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables["batch_stats"],
+        batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(params),
         objective_state=objective_state,
     )
 
 
-def per_class(state: Any) -> Any:
-    """True for the leaves with a row a class: the head's and what the optimizer keeps of them.
+def per_class(state: TrainState) -> Any:
+    """True for the leaves with one row per class: the head's and what the optimizer keeps of them.
 
     Args:
-      state: a `TrainState`, of arrays or of shapes.
+      state: of arrays or of shapes.
     """
+    return TrainState(
+        step=False,  # type: ignore[arg-type]
+        params=per_class_params(state.params),
+        batch_stats=jax.tree.map(lambda _: False, state.batch_stats),
+        opt_state=jax.tree.map(
+            lambda part: _is_like_params(part) and per_class_params(part),
+            state.opt_state,
+            is_leaf=_is_like_params,
+        ),
+        objective_state=jax.tree.map(_has_rows, state.objective_state),
+    )
 
-    def one(path: Any, leaf: Any) -> bool:
-        names = [getattr(entry, "key", getattr(entry, "name", None)) for entry in path]
-        return bool(leaf.ndim) and ("head" in names or "objective_state" in names)
 
-    return jax.tree_util.tree_map_with_path(one, state)
+def per_class_params(params: dict[str, Any]) -> dict[str, Any]:
+    """True for the leaves with one row per class, in a tree of the params' form or of a part of it.
+
+    They are all under the top-level `head`; what a backbone calls its own layers does not matter.
+    """
+    return {
+        name: jax.tree.map(_has_rows if name == "head" else lambda _: False, part)
+        for name, part in params.items()
+    }
 
 
-def split_leaves(state: Any, *, sharded: bool) -> Any:
-    """True for the leaves that are split over the devices: those with a row a class.
+def _has_rows(leaf: Any) -> bool:
+    return bool(leaf.ndim)
+
+
+def _is_like_params(part: Any) -> bool:
+    """Whether a part of the optimizer's state has the params' form, or that of the head alone."""
+    return isinstance(part, dict) and not part.keys().isdisjoint(("backbone", "head"))
+
+
+def split_leaves(state: TrainState, *, sharded: bool) -> Any:
+    """True for the leaves that are split over the devices: those with one row per class.
 
     Args:
-      state: a `TrainState`, of arrays or of shapes.
+      state: of arrays or of shapes.
       sharded: False leaves the head's, and what the optimizer keeps of them, whole on each device.
     """
     rows = per_class(state)

@@ -18,15 +18,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from facejax import compilation
 from facejax.errors import UserError
+from facejax.losses import Classes
 from facejax.models import Network
 from facejax.objectives import Objective
 from facejax.training.head import HeadUpdate
-from facejax.training.state import TrainState, per_class, split_leaves
+from facejax.training.state import TrainState, per_class_params, split_leaves
 
 AXIS = "devices"
 
 Batch = dict[str, Any]  # image: uint8 [rows, H, W, 3], label: int32 [rows], -1 for padding
 Metrics = dict[str, jax.Array]  # sums over the batch, `rows` their count; `gradient_norm`
+Keys = tuple[jax.Array, ...]  # [rows] each: of the augmentation, the dropout and the loss
+Body = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 class Step(NamedTuple):
@@ -56,39 +59,48 @@ def make_body(
     sharded: bool = True,
     accumulate: int = 1,
     clip_norm: float = 0.0,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Body:
     """The step of one device, to be run under the axis `AXIS`.
 
     Args:
       network: with BatchNorm synchronised over `AXIS`.
       objective: the loss and what it trains and carries.
-      head: how the class weights are trained, with the optimizer of everything.
-      augmentation: (key, uint8 images) -> float32 images in [-1, 1].
-      key: the run's base key. Step and device are folded in, so no key is carried.
+      head: how the class weights are trained, with the optimizer of everything; its classes are
+        split over `AXIS`.
+      augmentation: (keys [rows], uint8 images [rows, H, W, 3]) -> float32 images in [-1, 1].
+      key: the run's base key. What is drawn for a row is a function of the step and of the row's
+        number in the whole batch, so no key is carried and the devices do not matter.
       sharded: whether the head's per-class arrays are split over the devices. If they are not,
         each device still computes with its slice of them, and gathers the gradient.
       accumulate: micro-batches a step; the gradient is that of the mean over all their rows.
       clip_norm: the largest norm of the whole gradient, over all devices; 0 leaves it.
     """
 
-    def micro_loss(params, carried, batch, key, step, total_rows, num_classes):
+    def micro_loss(
+        params: Any,
+        carried: Any,
+        batch: Batch,
+        keys: Keys,
+        step: jax.Array,
+        total_rows: jax.Array,
+        classes: Classes,
+    ) -> tuple[jax.Array, Any]:
         batch_stats, objective_state = carried
-        augmentation_key, dropout_key, loss_key = jax.random.split(key, 3)
+        augmentation_keys, dropout_keys, loss_keys = keys
         embeddings, batch_stats = network.apply(
             {"params": params["backbone"], "batch_stats": batch_stats},
-            augmentation(augmentation_key, batch["image"]),
+            augmentation(augmentation_keys, batch["image"]),
             train=True,
-            key=dropout_key,
+            keys=dropout_keys,
         )
         losses, objective_state, sums = objective.apply(
             params["head"],
             objective_state,
             embeddings,
             batch["label"],
-            key=loss_key,
+            keys=loss_keys,
             step=step,
-            axis_name=AXIS,
-            num_classes=num_classes,
+            classes=classes,
         )
         loss = jnp.sum(losses)
         # This device's part of the mean over all rows: the parts' gradients add up over devices.
@@ -97,37 +109,40 @@ def make_body(
     differentiate = jax.grad(micro_loss, has_aux=True)
 
     def body(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key_now = jax.random.fold_in(key, state.step)
-        step_key = jax.random.fold_in(key_now, lax.axis_index(AXIS))
+        head_key, *uses = jax.random.split(jax.random.fold_in(key, state.step), 4)
+        keys = tuple(_row_keys(use, len(batch["label"])) for use in uses)
         rows = lax.psum(jnp.sum(batch["label"] >= 0, dtype=jnp.float32), AXIS)
         total_rows = jnp.maximum(rows, 1)
-        seen, labels, num_classes, index = head.view(key_now, state, batch["label"])
+        seen, labels, classes, index = head.view(head_key, state, batch["label"])
+        if classes.axis_name != AXIS:
+            raise ValueError(
+                f"the head's classes are split over the axis {classes.axis_name!r}: "
+                f"give it Classes(axis_name={AXIS!r})"
+            )
         batch = {**batch, "label": labels}
         if not sharded:
             seen = jax.tree.map(lambda leaf: _own_slice(leaf) if leaf.ndim else leaf, seen)
         params = {**state.params, "head": seen}
         carried = (state.batch_stats, state.objective_state)
 
-        def micro_step(carried, batch, key):
-            return differentiate(params, carried, batch, key, state.step, total_rows, num_classes)
+        def micro_step(carried: Any, batch: Batch, keys: Keys) -> tuple[Any, Any]:
+            return differentiate(params, carried, batch, keys, state.step, total_rows, classes)
 
         if accumulate == 1:
-            gradients, (carried, sums) = micro_step(carried, batch, step_key)
+            gradients, (carried, sums) = micro_step(carried, batch, keys)
         else:
 
-            def accumulated(carry, inputs):
+            def accumulated(carry: Any, inputs: tuple[Batch, Keys]) -> tuple[Any, Metrics]:
                 carried, so_far = carry
                 gradients, (carried, sums) = micro_step(carried, *inputs)
                 return (carried, jax.tree.map(jnp.add, so_far, gradients)), sums
 
-            micro = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
+            micro = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), (batch, keys))
             zeros = jax.tree.map(jnp.zeros_like, params)
-            (carried, gradients), sums = lax.scan(
-                accumulated, (carried, zeros), (micro, jax.random.split(step_key, accumulate))
-            )
+            (carried, gradients), sums = lax.scan(accumulated, (carried, zeros), micro)
             sums = jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
 
-        split = per_class({"params": gradients})["params"]
+        split = per_class_params(gradients)
         gradients = jax.tree.map(lambda g, own: g if own else lax.psum(g, AXIS), gradients, split)
         true, split = head.gradient(gradients), head.gradient(split)
         norm = _global_norm(true, split)
@@ -149,6 +164,12 @@ def make_body(
         return state, {**lax.psum(sums, AXIS), "rows": rows, "gradient_norm": norm}
 
     return body
+
+
+def _row_keys(key: jax.Array, rows: int) -> jax.Array:
+    """A key for each of this device's rows, from their numbers in the batch of all devices."""
+    numbers = lax.axis_index(AXIS) * rows + jnp.arange(rows)
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
 
 
 def _own_slice(leaf: jax.Array) -> jax.Array:
@@ -181,7 +202,7 @@ def _shardings(state: Any, devices: Sequence[jax.Device], sharded: bool) -> Any:
 
 
 def build_step(
-    body: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    body: Body,
     state: Any,
     batch: Any,
     *,
@@ -212,7 +233,9 @@ def build_step(
     return _mapped(body, state, batch, split, placed, devices)
 
 
-def _over_mesh(body, state, batch, placed, devices) -> Step:
+def _over_mesh(
+    body: Body, state: Any, batch: Any, placed: Any, devices: Sequence[jax.Device]
+) -> Step:
     rows = NamedSharding(_mesh(devices), PartitionSpec(AXIS))
     specs = jax.tree.map(lambda sharding: sharding.spec, placed)
     step = jax.jit(
@@ -240,7 +263,7 @@ def _over_mesh(body, state, batch, placed, devices) -> Step:
     )
 
 
-def _and_wait(run, state, batch):
+def _and_wait(run: Any, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     return jax.block_until_ready(run(state, batch))
 
 
@@ -251,17 +274,19 @@ def _put(leaf: jax.Array | np.ndarray, where: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(leaf.shape, where, lambda index: np.asarray(leaf)[index])
 
 
-def _mapped(body, state, batch, split, placed, devices) -> Step:
+def _mapped(
+    body: Body, state: Any, batch: Any, split: Any, placed: Any, devices: Sequence[jax.Device]
+) -> Step:
     count = len(devices)
     axes = jax.tree.map(lambda own: 0 if own else None, split)
 
-    def fold(leaf):  # [C, ...] -> [devices, C / devices, ...]: data stays where it is
+    def fold(leaf: Any) -> Any:  # [C, ...] -> [devices, C / devices, ...]: data stays where it is
         return leaf.reshape(count, leaf.shape[0] // count, *leaf.shape[1:])
 
-    def unfold(leaf):
+    def unfold(leaf: Any) -> Any:
         return leaf.reshape(-1, *leaf.shape[2:])
 
-    def on_split(change):
+    def on_split(change: Callable[[Any], Any]) -> Callable[[TrainState], TrainState]:
         return lambda state: jax.tree.map(
             lambda leaf, own: change(leaf) if own else leaf, state, split
         )
