@@ -3,12 +3,9 @@
 import os
 import pathlib
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling takes most of the time here. With 0 the tests see the optimised code, as a run does.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+from tests.environment import surroundings
+
+os.environ.update(surroundings(devices=8))
 
 import jax
 import pytest

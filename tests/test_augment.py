@@ -1,5 +1,4 @@
 import functools
-from typing import Any
 
 import chex
 import jax
@@ -16,10 +15,7 @@ from facejax.data.augment import (
     low_resolution_weights,
     normalize,
 )
-
-EVERYTHING: dict[str, Any] = dict(
-    flip=0.5, crop=0.5, photometric=0.5, low_resolution=0.5, erasing=0.5, shift=2
-)
+from tests import toy
 
 
 @pytest.fixture
@@ -200,18 +196,18 @@ def test_a_probability_is_the_share_of_images_changed(name, images):
 
 
 def test_range_dtype_and_key(images):
-    one = augment(keys_of(8), images, **EVERYTHING)
+    one = augment(keys_of(8), images, **toy.EVERYTHING)
     chex.assert_shape(one, images.shape)
     chex.assert_type(one, jnp.float32)
     assert np.abs(one).max() <= 1.0 + 1e-5
-    np.testing.assert_array_equal(one, augment(keys_of(8), images, **EVERYTHING))
-    assert np.abs(one - augment(keys_of(9), images, **EVERYTHING)).max() > 0.1
+    np.testing.assert_array_equal(one, augment(keys_of(8), images, **toy.EVERYTHING))
+    assert np.abs(one - augment(keys_of(9), images, **toy.EVERYTHING)).max() > 0.1
 
 
 def test_eager_jit_vmap_and_pmap_agree(images):
     stack = np.stack([images, images[::-1]] * 4)
     keys = keys_of(10, 48).reshape(8, 6)
-    view = functools.partial(augment, **EVERYTHING)
+    view = functools.partial(augment, **toy.EVERYTHING)
     eager = view(keys[3], stack[3])
     np.testing.assert_allclose(jax.jit(view)(keys[3], stack[3]), eager, atol=2e-5)
     mapped = jax.jit(jax.vmap(view))(keys, stack)
@@ -241,7 +237,7 @@ def test_wrong_arguments(wrong, images):
 
 def test_a_view_follows_its_key_and_image_wherever_they_lie(images):
     keys, order = keys_of(11), np.array([4, 1, 5, 0, 3, 2])
-    view = jax.jit(functools.partial(augment, **EVERYTHING))
+    view = jax.jit(functools.partial(augment, **toy.EVERYTHING))
     moved = view(keys[order], images[order])
     np.testing.assert_allclose(moved, view(keys, images)[order], atol=1e-6)
 

@@ -13,6 +13,7 @@ from facejax.losses import margins
 from tests import reference
 from tests.cases import CASES, ONE_A_LOSS, batch, on_device, ours
 from tests.devices import AXIS, WAYS, layout, padded, spread
+from tests.gradients import arguments, compare, dense, pulled_over
 
 
 def plain_batch(seed, **shape):
@@ -149,55 +150,6 @@ def test_rows_past_num_classes_are_not_there(name):
 # Over devices: each gives its rows' losses; gradients are those of the sum over devices.
 
 
-def learned_of(name, inputs):
-    """The arrays with a gradient: (e, w, then scalars and [B] arrays by name)."""
-    case = CASES[name]
-    more = {k: v for k, v in case.keywords.items() if k in case.learned}
-    if "extra" in case.learned:
-        more["extra"] = inputs[3]
-    return {key: np.asarray(value, np.float32) for key, value in more.items()}
-
-
-def pulled(name, classes=None):
-    """(e, w, y, cotangent, learned scalars, learned [B], extra) -> losses, gradients, state."""
-
-    def run(e, w, y, cotangent, scalars, rows, extra):
-        def loss(e, w, scalars, rows):
-            named = {**scalars, **rows}
-            after = named.pop("extra", extra)
-            after = () if after is None else (after,)
-            return ours(name, **named)(e, w, y, *after, classes=classes)
-
-        value, pull, state = jax.vjp(loss, e, w, scalars, rows, has_aux=True)
-        d_e, d_w, d_scalars, d_rows = pull(cotangent)
-        if classes is not None and classes.axis_name:
-            d_scalars = jax.lax.psum(d_scalars, AXIS)
-        return value, d_e, d_w, d_rows, d_scalars, state
-
-    return run
-
-
-@functools.cache
-def dense(name):
-    """`pulled` without devices, a program a case."""
-    return jax.jit(pulled(name))
-
-
-def pulled_over(name, classes, devices, how, arguments):
-    """What `pulled` gives over devices, which nothing flows into the padding classes of."""
-    run = spread(
-        pulled(name, classes),
-        devices,
-        how,
-        split=(True, True, True, True, False, True, False),
-        split_out=(True, True, True, True, False, False),
-    )
-    e, w, *rest = arguments
-    got = run(*on_device((e, padded(w, devices), *rest)))
-    assert not np.asarray(got[2][len(w) :]).any(), "a padding class has a gradient"
-    return (*got[:2], got[2][: len(w)], *got[3:])
-
-
 WHERE = [("pmap", 8, 13), ("shard_map", 8, 13), ("pmap", 4, 16), ("shard_map", 4, 7)]
 SHARDED = [(name, *where) for name in ONE_A_LOSS.values() for where in WHERE[:2]]
 SHARDED += [
@@ -209,23 +161,11 @@ SHARDED += [("arcface_linear", "pmap", 8, 8), ("arcface_linear", "shard_map", 8,
 
 @pytest.mark.parametrize(("name", "how", "devices", "classes"), SHARDED)
 def test_sharded_is_dense(name, how, devices, classes):
-    e, w, y, *extra = inputs = batch(name, 13, rows=16, classes=classes, norm=(0.5, 20.0))
-    y[5] = classes  # unknown
-    cotangent = np.random.default_rng(1).normal(size=len(y)).astype(np.float32)
-    cotangent[5] = 0
-    learned = learned_of(name, inputs)
-    scalars = {key: value for key, value in learned.items() if value.ndim == 0}
-    rows = {key: value for key, value in learned.items() if value.ndim}
-    rest = extra[0] if extra and "extra" not in learned else None
-    arguments = e, w, y, cotangent, scalars, rows, rest
-    got = pulled_over(name, layout(classes), devices, how, arguments)
-    names = ("losses", "d embeddings", "d weights", "d rows", "d scalars", "state")
-    for what, a, b in zip(names, got, dense(name)(*on_device(arguments)), strict=True):
-        for a, b in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):  # noqa: B020
-            bound = 1e-5 * max(1.0, float(np.nanmax(np.abs(b))))
-            np.testing.assert_allclose(
-                a, np.broadcast_to(b, a.shape), atol=bound, rtol=0, err_msg=what
-            )
+    inputs = arguments(name, 13, rows=16, classes=classes)
+    _, _, y, cotangent, *_ = inputs
+    y[5], cotangent[5] = classes, 0  # unknown
+    got = pulled_over(name, layout(classes), devices, how, inputs)
+    compare(got, dense(name)(*on_device(inputs)), 1e-5, least=1.0)
 
 
 @pytest.mark.parametrize("how", WAYS)

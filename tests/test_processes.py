@@ -23,6 +23,7 @@ from facejax.errors import UserError
 from facejax.training import distributed, from_config, state, step
 from facejax.training.config import Config
 from tests import toy
+from tests.environment import surroundings
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = (
@@ -54,12 +55,10 @@ def free_port():
 @contextlib.contextmanager
 def started(*arguments, home, devices):
     """A train.py that is gone afterwards, whatever happens, and after five minutes anyway."""
-    environment = dict(os.environ, JAX_PLATFORMS="cpu", HOME=str(home))
-    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     process = subprocess.Popen(
         ["timeout", "-s", "KILL", "300", sys.executable, str(ROOT / "train.py"), *arguments],
         cwd=home,
-        env=environment,
+        env={**surroundings(devices), "HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,20 +15,13 @@ from facejax.errors import UserError
 from facejax.losses import Classes
 from facejax.training import head, optimizer, state, step
 from tests import toy
-from tests.devices import layout
-from tests.test_augment import EVERYTHING
+from tests.devices import WAYS, layout
 
 CLASSES, ROWS = 13, 16
-WAYS = ("pmap", "shard_map")
 
 
-def batches(count=3, rows=ROWS, identities=CLASSES):
-    random = np.random.default_rng(0)
-    for _ in range(count):
-        labels = random.integers(0, identities, rows).astype(np.int32)
-        labels[3] = -1
-        images = random.integers(0, 256, (rows, toy.SIZE, toy.SIZE, 3), dtype=np.uint8)
-        yield {"image": images, "label": labels}
+def batches(count=3):
+    return toy.batches(count, ROWS, CLASSES)
 
 
 def plain(keys, images):
@@ -86,15 +79,6 @@ def trimmed(finished):
     )
 
 
-def assert_close(got, expected, tolerance=1e-5):
-    """Leaf by leaf, to a share of the leaf's largest magnitude (sums come in another order)."""
-    chex.assert_trees_all_equal_shapes_and_dtypes(got, expected)
-    pairs = zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True)
-    for (path, a), b in pairs:
-        largest = max(float(np.abs(b).max(initial=0)), 1e-3)
-        np.testing.assert_allclose(a, b, atol=tolerance * largest, rtol=0, err_msg=str(path))
-
-
 @functools.cache
 def one_device(loss):
     return run("pmap", 1, loss=loss)
@@ -105,7 +89,7 @@ def one_device(loss):
 def test_many_devices_are_one(parallel, devices, loss):
     one, metrics_of_one, _ = one_device(loss)
     many, metrics_of_many, _ = run(parallel, devices, loss=loss)
-    assert_close(trimmed(many), trimmed(one))
+    toy.assert_close(trimmed(many), trimmed(one))
     for a, b in zip(metrics_of_many, metrics_of_one, strict=True):
         assert a == pytest.approx(b, rel=1e-4)
 
@@ -149,7 +133,7 @@ def test_the_step_is_the_gradient_of_the_mean_loss(parallel):
     gradient = jax.grad(mean_loss)(first.params)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, first.params, gradient)
     got, metrics, _ = run(parallel, 8, loss="cosface", tx=tx, count=1)
-    assert_close(trimmed(got).params, expected)
+    toy.assert_close(trimmed(got).params, expected)
     squares = sum(
         np.square(np.asarray(leaf, np.float64)).sum() for leaf in jax.tree.leaves(gradient)
     )
@@ -168,7 +152,7 @@ def test_accumulation_divides_by_all_rows(parallel):
     still = toy.network()._replace(apply=network)
     whole, _, _ = run(parallel, 2, network=still)
     parts, _, _ = run(parallel, 2, network=still, accumulate=4)
-    assert_close(parts, whole)
+    toy.assert_close(parts, whole)
 
 
 def test_clipping_bounds_the_norm_over_all_devices():
@@ -180,7 +164,7 @@ def test_clipping_bounds_the_norm_over_all_devices():
     start = toy.fresh(network, objectives.objective("arcface"), tx, CLASSES, slices=8)
     full = jax.tree.map(jnp.subtract, before.params, start.params)
     quarter = jax.tree.map(jnp.subtract, clipped.params, start.params)
-    assert_close(quarter, jax.tree.map(lambda x: x / 4, full), 1e-4)
+    toy.assert_close(quarter, jax.tree.map(lambda x: x / 4, full), 1e-4)
 
 
 def test_decay_leaves_batchnorm_prelu_and_biases_alone():
@@ -247,7 +231,7 @@ def random_run(parallel, devices, accumulate=1):
         )
 
     def spy(keys, images):
-        views = augment(keys, images, **EVERYTHING)
+        views = augment(keys, images, **toy.EVERYTHING)
         jax.debug.callback(record, images, views)
         return views
 
@@ -282,7 +266,7 @@ def test_what_is_drawn_is_the_same_on_any_devices(parallel, devices):
     np.testing.assert_allclose(views, views_of_one, atol=1e-6)
     for a, b in zip(metrics, metrics_of_one, strict=True):
         assert a == pytest.approx(b, rel=1e-5)
-    assert_close(many, one)
+    toy.assert_close(many, one)
 
 
 def test_what_is_drawn_is_the_same_in_micro_batches():
@@ -296,7 +280,7 @@ def test_a_network_without_batch_statistics():
     network = toy.layer_norm_network()
     one, _, _ = run("pmap", 1, network=network)
     many, _, current = run("shard_map", 4, network=network)
-    assert_close(trimmed(many), trimmed(one))
+    toy.assert_close(trimmed(many), trimmed(one))
     assert many.batch_stats == {}
     for path, leaf in jax.tree_util.tree_leaves_with_path((current.params, current.opt_state)):
         split = "['head']['weights']" in jax.tree_util.keystr(path)

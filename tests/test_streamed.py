@@ -12,7 +12,7 @@ from facejax import losses
 from facejax.losses import Classes, margins
 from tests.cases import CASES, ONE_A_LOSS, batch, hostile, on_device, ours, typed
 from tests.devices import AXIS, WAYS, padded, spread
-from tests.test_engine import dense, learned_of, pulled, pulled_over
+from tests.gradients import arguments, compare, dense, pulled, pulled_over
 
 # `beyond_pi` is about the target's logit, which is not streamed.
 each_negative = pytest.mark.parametrize(
@@ -23,28 +23,6 @@ each_loss = pytest.mark.parametrize("name", ONE_A_LOSS.values())
 # One for each thing that goes into a block: context, statistics, sub-centres, norms, a sum.
 KINDS = ("softmax", "arcface_plain", "subcenter", "l_softmax_4", "curricularface", "adaface")
 KINDS += ("elasticface_arc", "sphereface2", "adacos")
-
-
-def arguments(name, seed=31, **shape):
-    """What `pulled` takes: a batch with a random cotangent a row, and all that is learned."""
-    e, w, y, *extra = inputs = batch(name, seed, **{"norm": (0.5, 20.0), **shape})
-    cotangent = np.random.default_rng(seed).normal(size=len(y)).astype(e.dtype)
-    learned = learned_of(name, inputs)
-    learned = {key: value.astype(e.dtype) for key, value in learned.items()}
-    scalars = {key: value for key, value in learned.items() if value.ndim == 0}
-    rows = {key: value for key, value in learned.items() if value.ndim}
-    rest = extra[0] if extra and "extra" not in learned else None
-    return e, w, y, cotangent, scalars, rows, rest
-
-
-def compare(got, want, relative):
-    names = ("losses", "d embeddings", "d weights", "d rows", "d scalars", "state")
-    for what, a, b in zip(names, got, want, strict=True):
-        for x, z in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-            bound = relative * max(1e-3, float(np.nanmax(np.abs(z), initial=0)))
-            np.testing.assert_allclose(
-                np.asarray(x, np.float64), np.asarray(z, np.float64), atol=bound, err_msg=what
-            )
 
 
 @each_negative
