@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +36,7 @@ def build_dataset(
     directory: str | os.PathLike[str],
     *,
     name: str = "faces",
-    damaged: Literal["refuse", "skip"] = "refuse",
+    damaged: str = "refuse",
     progress: bool = True,
 ) -> DatasetSource:
     """Writes a source as an array_record dataset, or finds the one written before.
