@@ -7,13 +7,13 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from facejax import compilation, models
 from facejax.errors import UserError
 from facejax.training import from_config
 from facejax.training.config import Config, from_dict
+from tests.pictures import Faces
 
 CONFIGS = sorted(p.stem for p in (pathlib.Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
 
@@ -40,20 +40,6 @@ def test_every_system_of_the_survey_has_a_short_config():
         text = (folder / f"{name}.py").read_text()
         assert len(text.splitlines()) <= 40
         assert "accuracy" in text, name
-
-
-class Faces:
-    """A source as far as its labels and names."""
-
-    def __init__(self, names, labels):
-        self.identity_names, self.labels = tuple(names), np.asarray(labels, np.int32)
-        self.num_classes = len(self.identity_names)
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, index):
-        return {"label": int(self.labels[index]), "image": self.labels[index]}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

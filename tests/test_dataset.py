@@ -14,21 +14,7 @@ import pytest
 import facejax.data.build
 from facejax.data import build_dataset, check_labels, dataset_source, decode, folder_source
 from facejax.errors import UserError
-from tests.test_sources import encode, smooth, write_folder
-
-
-class Arrays:
-    """A source of arrays in memory, without ids, names or a fingerprint."""
-
-    def __init__(self, images: np.ndarray, labels: list[int], num_classes: int):
-        self.images, self.labels = images, np.asarray(labels, np.int32)
-        self.num_classes = num_classes
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict:
-        return {"image": self.images[index], "label": int(self.labels[index])}
+from tests.pictures import Arrays, assert_one_sentence, encode, smooth, visible, write_folder
 
 
 @pytest.fixture
@@ -48,17 +34,6 @@ def writes(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(facejax.data.build, "_write", counted)
     return calls
-
-
-def visible(directory: pathlib.Path) -> list[str]:
-    notes = (".lock", ".hashes.npz")  # about the datasets, and none themselves
-    return sorted(entry.name for entry in directory.iterdir() if not entry.name.endswith(notes))
-
-
-def assert_one_sentence(message: str) -> None:
-    assert message.endswith(".")
-    assert ". " not in message
-    assert "\n" not in message
 
 
 def test_the_dataset_equals_its_source(faces, tmp_path):

@@ -24,9 +24,16 @@ from facejax.data import (
     read_images,
 )
 from facejax.errors import UserError
-from tests.test_dataset import Arrays, assert_one_sentence, visible
-from tests.test_images import JPEGS, zero_tail
-from tests.test_sources import encode, smooth, write_folder
+from tests.pictures import (
+    JPEGS,
+    Arrays,
+    assert_one_sentence,
+    encode,
+    smooth,
+    visible,
+    write_folder,
+    zero_tail,
+)
 
 RECORDS = "faces-train.array_record-00000-of-00001"
 

@@ -20,7 +20,7 @@ from facejax.losses import Classes
 from facejax.training import identities as ids
 from facejax.training import optimizer, state, step
 from facejax.training.head import remembering, whole
-from tests import test_programs, toy
+from tests import programs, toy
 from tests.devices import layout
 
 CLASSES, ROWS, DEVICES = 13, 16, 4
@@ -491,13 +491,13 @@ def opposite(before):
 def test_the_example_in_the_docs_runs(tmp_path, monkeypatch):
     """A run, 20 more people, and the run that goes on from there."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(test_programs.ROOT))
-    text = (pathlib.Path(test_programs.ROOT) / "docs" / "identities.md").read_text()
+    monkeypatch.setenv("PYTHONPATH", str(programs.ROOT))
+    text = (pathlib.Path(programs.ROOT) / "docs" / "identities.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    small = test_programs.SMALL
-    test_programs.done(test_programs.program("train.py", *small, cwd=tmp_path))
+    small = programs.SMALL
+    programs.done(programs.program("train.py", *small, cwd=tmp_path))
     subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=600)
     more = ("--workdir=runs/grown", "--config.data.identities=32", "--config.steps=9")
-    said = test_programs.done(test_programs.program("train.py", *small, *more, cwd=tmp_path))
+    said = programs.done(programs.program("train.py", *small, *more, cwd=tmp_path))
     assert "of 32 identities" in said
     assert "going on from step 6 of runs/grown" in said

@@ -12,29 +12,7 @@ from facejax.data import IMAGE_SUFFIXES, decode, is_hidden, is_image
 from facejax.data.images import damage
 from facejax.data.stderr import hearing
 from facejax.errors import UserError
-from tests.test_sources import encode, smooth
-
-
-def jpeg(**options: int) -> bytes:
-    """A JPEG of some detail, so that its second half is not all alike."""
-    noise = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
-    image = cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC)
-    flags = [number for key, value in options.items() for number in (getattr(cv2, key), value)]
-    return cv2.imencode(".jpg", image, flags)[1].tobytes()
-
-
-def zero_tail(data: bytes, end: bytes) -> bytes:
-    """The file of a download that was interrupted after its room was made."""
-    half = len(data) // 2
-    return data[:half] + bytes(len(data) - half - len(end)) + end
-
-
-JPEGS = {
-    "baseline": jpeg(),
-    "progressive": jpeg(IMWRITE_JPEG_PROGRESSIVE=1),
-    "optimised": jpeg(IMWRITE_JPEG_OPTIMIZE=1),
-    "with restarts": jpeg(IMWRITE_JPEG_RST_INTERVAL=4),
-}
+from tests.pictures import JPEGS, encode, smooth, zero_tail
 
 
 @pytest.mark.parametrize("kind", JPEGS)

@@ -18,8 +18,7 @@ from facejax.data import (
     read_images,
 )
 from facejax.errors import UserError
-from tests.test_images import JPEGS, zero_tail
-from tests.test_sources import encode, smooth, write_folder
+from tests.pictures import JPEGS, encode, smooth, write_folder, zero_tail
 
 SIZE = 8
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -14,23 +13,8 @@ import numpy as np
 import pytest
 
 from facejax import checkpoints
-
-ROOT = pathlib.Path(__file__).parents[1]
-SMALL = (
-    "--config.data.identities=12",
-    "--config.data.images_per_identity=4",
-    "--config.data.image_size=32",
-    "--config.model.width=0.125",
-    "--config.model.embedding_size=16",
-    "--config.batch_size=16",
-    "--config.steps=6",
-    "--config.checkpoint.every=3",
-    "--config.evaluation.every=3",
-    "--config.evaluation.identities=8",
-    "--config.evaluation.images_per_identity=4",
-    "--config.evaluation.synthetic_pairs=60",
-    "--config.evaluation.batch_size=16",
-)
+from tests.environment import surroundings
+from tests.programs import ROOT, SMALL, done, parameters, program, tree
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,24 +25,6 @@ def home(tmp_path_factory):
         patch.setenv("HOME", str(folder))
         patch.setenv("FACEJAX_HOME", str(folder / "facejax"))
         yield folder
-
-
-def surroundings(devices):
-    environment = dict(os.environ, JAX_PLATFORMS="cpu")
-    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-    return environment
-
-
-def program(name, *arguments, cwd, devices=1):
-    return subprocess.run(
-        [sys.executable, str(ROOT / name), *arguments],
-        cwd=cwd,
-        env=surroundings(devices),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 # Imports once what takes long in every start, then starts programs as copies of itself.
@@ -96,27 +62,6 @@ def fork(home, tmp_path_factory):
             return subprocess.CompletedProcess(arguments, status, "", errors.read_text())
 
         yield run
-
-
-def done(finished):
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    return finished.stdout
-
-
-def parameters(workdir):
-    """All arrays of the newest checkpoint."""
-    import orbax.checkpoint as ocp
-
-    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    restored = ocp.PyTreeCheckpointer().restore(newest / "state")
-    import jax
-
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(restored)]
-
-
-def tree(folder):
-    """Every file below a folder and what is in it."""
-    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")

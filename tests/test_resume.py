@@ -8,7 +8,7 @@ import pytest
 from facejax.errors import UserError
 from facejax.training import from_config, resume
 from facejax.training.config import Config
-from tests.test_configs import Faces
+from tests.pictures import Faces
 
 LABELS = [0, 0, 1, 1, 1, 2]
 

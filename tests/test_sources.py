@@ -11,26 +11,7 @@ import pytest
 
 from facejax.data import decode, fingerprint, folder_source, identity_names
 from facejax.errors import UserError
-
-
-def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A smooth RGB image, which JPEG changes little."""
-    small = np.random.default_rng(seed).integers(40, 215, (4, 4, 3), np.uint8)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def encode(image: np.ndarray, suffix: str) -> bytes:
-    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def write_folder(root: pathlib.Path, counts: dict[str, int], size: int = 16) -> pathlib.Path:
-    """Writes `counts[name]` JPEGs for each name, every one different."""
-    for person, (name, count) in enumerate(counts.items()):
-        (root / name).mkdir(parents=True)
-        for number in range(1, count + 1):
-            image = encode(smooth(size, size, seed=100 * person + number), ".jpg")
-            (root / name / f"{name}_{number:04d}.jpg").write_bytes(image)
-    return root
+from tests.pictures import encode, smooth, write_folder
 
 
 def refusal(path: pathlib.Path) -> str:

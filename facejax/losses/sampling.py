@@ -93,6 +93,10 @@ def sample_indices(
     >>> index, labels = sample_indices(jax.random.key(0), jnp.array([7, 2]), 10, rate=0.4)
     >>> bias[index].shape, bool(bias[index][labels[0]] == bias[7])
     ((4,), True)
+
+    References:
+      An et al., Partial FC: Training 10 Million Identities on a Single Machine, 2021:
+      https://arxiv.org/abs/2010.05222
     """
     labels = jnp.asarray(labels)
     own_rows = len(labels)
