@@ -7,8 +7,8 @@ Prints accuracy (threshold chosen on the other folds), ROC AUC, EER and TAR at t
 with 95 % intervals, and writes index.html, verification.json, roc.png and scores.png.
 """
 
+import contextlib
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
@@ -33,7 +33,7 @@ FLIP = flags.DEFINE_boolean("flip", True, "Add the mirrored image's embedding (f
 OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; by default in the workdir.")
 
 
-def main(_: Sequence[str]) -> None:
+def main(_: contextlib.ExitStack) -> None:
     """Restores, embeds, verifies and reports."""
     # --- The network ---------------------------------------------------------------------------
     fars = _rates(FARS.value)

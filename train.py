@@ -16,7 +16,6 @@ import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,6 @@ from ml_collections import config_flags
 from facejax import checkpoints, command, compilation, data, evaluation, files, recognition
 from facejax.errors import UserError
 from facejax.training import distributed, from_config, log, resume, state, step
-from facejax.training.config import Config
 
 HERE = pathlib.Path(__file__).parent
 CONFIG = command.define_config(str(HERE / "configs" / "default.py"))
@@ -45,8 +43,8 @@ PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there ar
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, counted from 0.")
 
 
-def main(_: Sequence[str]) -> None:
-    """Prepares, trains, and ends in order, whatever comes."""
+def main(opened: contextlib.ExitStack) -> None:
+    """Trains, evaluates and reports; what is to be closed, whatever comes, is put on `opened`."""
     config, given = command.config_value(CONFIG)
     notes = from_config.settled(config, given)
     with command.remedy("the flags are --coordinator=HOST:PORT, --processes and --process"):
@@ -64,33 +62,15 @@ def main(_: Sequence[str]) -> None:
     workdir = files.expand(WORKDIR.value or f"runs/{name}")
     if workdir.is_file():
         raise UserError(f"the workdir {workdir} is a file; give a folder with --workdir")
+    metrics_path = workdir / "metrics.jsonl"
+    first = jax.process_index() == 0  # of several processes, the one that prints and writes
     with command.remedy("name it with --workdir"):
-        if jax.process_index() == 0:
+        if first:
             log.make_directory(workdir)
         saved = checkpoints.open_directory(workdir / "checkpoints", keep=config.checkpoint.keep)
 
-    try:
-        with contextlib.ExitStack() as opened:
-            opened.callback(checkpoints.close, saved)  # it waits for a save that is on its way
-            train(config, devices, workdir, saved, opened)
-    except KeyboardInterrupt:
-        steps = checkpoints.saved_steps(workdir / "checkpoints")
-        there = f"step {steps[-1]} is saved, and the same command goes on from it" if steps else ""
-        raise KeyboardInterrupt(
-            f"interrupted; in {workdir} {there or 'nothing is saved yet'}"
-        ) from None
-
-
-def train(
-    config: Config,
-    devices: Sequence[jax.Device],
-    workdir: pathlib.Path,
-    saved: checkpoints.Manager,
-    opened: contextlib.ExitStack,
-) -> None:
-    """Trains, evaluates and reports; what is to be closed in the end is put on `opened`."""
-    first = jax.process_index() == 0  # of several processes, the one that prints and writes
-    metrics_path = workdir / "metrics.jsonl"
+    opened.enter_context(log.told_when_interrupted(workdir))
+    opened.callback(checkpoints.close, saved)  # it waits for a save that is on its way
 
     # --- Network and loss: a mistake in the config stops here, before any data is read ------------
     network = from_config.network(config, axis_name=step.AXIS)

@@ -73,8 +73,10 @@ def optional() -> Iterator[None]:
         print(f"warning: {error}; going on without it", file=sys.stderr)
 
 
-def run(main: Callable[[Sequence[str]], None]) -> None:
+def run(main: Callable[[contextlib.ExitStack], None]) -> None:
     """Parses the flags and runs `main`; a user's mistake is one line on stderr and status 2.
+
+    What `main` puts on the stack that it is given is closed, however it ends.
 
     Ctrl-C is one line too, what the `KeyboardInterrupt` says if it says anything, and status 130.
     """
@@ -84,7 +86,8 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             fields = "; fields are set as --config.seed=1" if "config" in flags.FLAGS else ""
             _stop(f"{arguments[1]!r} is not a flag{fields}; --help lists the flags")
         try:
-            main(arguments)
+            with contextlib.ExitStack() as opened:
+                main(opened)
         except UserError as error:
             _stop(str(error))
         except KeyboardInterrupt as stopped:

@@ -124,9 +124,7 @@ def test_a_home_that_is_not_there_is_a_users_mistake(monkeypatch):
     monkeypatch.setattr(files.pathlib.Path, "expanduser", none)
     monkeypatch.delenv("FACEJAX_HOME", raising=False)
     for path in ("~/run", "$FACEJAX_HOME/xla"):
-        with pytest.raises(
-            UserError, match=r"~/.* is in a home folder that is not known: set"
-        ):
+        with pytest.raises(UserError, match=r"~/.* is in a home folder that is not known: set"):
             files.expand(path)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from facejax import data, evaluation, files
+from facejax import checkpoints, data, evaluation, files
 from facejax.errors import UserError
 from facejax.evaluation import figures
 
@@ -134,6 +134,26 @@ def record_names(source: data.Source, records: np.ndarray, *, count: int = 5) ->
     named = [f"{number} ({name})" if name else str(number) for number, name in ids]
     more = f" and {len(records) - count} more" if len(records) > count else ""
     return f"the records {', '.join(named)}{more}"
+
+
+@contextlib.contextmanager
+def told_when_interrupted(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes Ctrl-C say what is saved.
+
+    Args:
+      workdir: whose `checkpoints` are looked at then.
+
+    Raises:
+      KeyboardInterrupt: with a sentence, where the block raises one.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        steps = checkpoints.saved_steps(workdir / "checkpoints")
+        there = f"step {steps[-1]} is saved, and the same command goes on from it" if steps else ""
+        raise KeyboardInterrupt(
+            f"interrupted; in {workdir} {there or 'nothing is saved yet'}"
+        ) from None
 
 
 def make_directory(directory: pathlib.Path) -> None:
