@@ -50,9 +50,13 @@ def _norms_jvp(
     # Without the cube of the inverse norm, which float32 can't hold below 1e-13 or above 1e13.
     (vectors,), (moved,) = primals, tangents
     norm, inverse = norms(vectors)
-    unit = vectors.astype(norm.dtype) * inverse[..., None]
-    along = jnp.sum(unit * moved.astype(norm.dtype), axis=-1)
-    return (norm, inverse), (along, -inverse * (inverse * along))
+    # The tangent is scaled, not the vectors: those scaled would be kept for the backward.
+    along = jnp.sum(
+        vectors.astype(norm.dtype) * (moved.astype(norm.dtype) * inverse[..., None]), axis=-1
+    )
+    # Without the `where` XLA:CPU fuses the reduction over a batch into what follows, and keeps one
+    # more [B, C] array until then.
+    return (norm, inverse), (along, jnp.where(norm > 0, -inverse * (inverse * along), 0))
 
 
 def leveled(vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
