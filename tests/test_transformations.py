@@ -119,7 +119,7 @@ def check(name, axes):
 
 def test_eagerly_too():
     """Without a jit around, where a custom rule's closures would outlive what they close over."""
-    args = batch((None, None, None, 0))
+    args = batch((None, None, None, 0), copies=2)
 
     def mean(v):
         return own_margin(*args[:3], v, Classes(3)).mean()
