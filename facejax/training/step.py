@@ -1,4 +1,4 @@
-"""The training step, and the only place that knows of devices.
+"""The training step: how state and batch lie on the devices, and what each device does.
 
 One body, written for one device with collectives over a named axis, is run by `jax.pmap` or by
 `jax.jit(jax.shard_map)` over a mesh. The backbone is replicated; per-class arrays are split over
