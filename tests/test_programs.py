@@ -14,7 +14,7 @@ import pytest
 
 from facejax import checkpoints
 from tests.environment import surroundings
-from tests.programs import ROOT, SMALL, done, parameters, program, tree
+from tests.programs import ROOT, SMALL, done, fork, parameters, program, tree
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,43 +25,6 @@ def home(tmp_path_factory):
         patch.setenv("HOME", str(folder))
         patch.setenv("FACEJAX_HOME", str(folder / "facejax"))
         yield folder
-
-
-# Imports once what takes long in every start, then starts programs as copies of itself.
-FORKS = """
-import json, os, runpy, sys, warnings
-import facejax.data, facejax.evaluation, facejax.models, facejax.objectives
-import facejax.checkpoints.orbax, facejax.training.log, facejax.training.from_config
-warnings.simplefilter("ignore")  # JAX warns of forks, because of threads that do not run yet
-for line in sys.stdin:
-    cwd, errors, sys.argv = json.loads(line)
-    child = os.fork()
-    if not child:
-        os.chdir(cwd)
-        os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY), 2)
-        os.dup2(2, 1)
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        sys.exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def fork(home, tmp_path_factory):
-    """As `program` on two devices, but for what it prints."""
-    errors = tmp_path_factory.mktemp("fork") / "stderr"
-    command, pipes = [sys.executable, "-c", FORKS], {"stdin": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=surroundings(2), **pipes) as server:
-
-        def run(name, *arguments, cwd, devices=2):
-            errors.unlink(missing_ok=True)
-            line = [str(cwd), str(errors), [str(ROOT / name), *arguments]]
-            server.stdin.write(json.dumps(line) + "\n")
-            server.stdin.flush()
-            status = int(server.stdout.readline())
-            return subprocess.CompletedProcess(arguments, status, "", errors.read_text())
-
-        yield run
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +58,7 @@ def test_both_caches_are_in_facejax_home(home, trained):
 def test_a_complete_run_says_so_and_changes_nothing(trained):
     cwd, _ = trained
     before = tree(cwd / "run")
-    said = done(program("train.py", *SMALL, "--workdir=run", cwd=cwd))
+    said = done(fork("train.py", *SMALL, "--workdir=run", cwd=cwd))
     assert "is complete: 6 steps" in said
     assert tree(cwd / "run") == before
 
@@ -104,7 +67,7 @@ def test_a_run_cut_short_ends_with_the_same_bits(trained, tmp_path):
     cwd, _ = trained
     shutil.copytree(cwd / "run", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "6")
-    said = done(program("train.py", *SMALL, "--workdir=run", cwd=tmp_path))
+    said = done(fork("train.py", *SMALL, "--workdir=run", cwd=tmp_path))
     assert "going on from step 3" in said
     for a, b in zip(parameters(cwd / "run"), parameters(tmp_path / "run"), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -117,7 +80,7 @@ def test_more_steps_go_on_on_other_devices(trained, tmp_path):
     cwd, _ = trained
     shutil.copytree(cwd / "run", tmp_path / "run")
     more = [*SMALL, "--config.steps=8", "--config.parallel=shard_map", "--workdir=run"]
-    said = done(program("train.py", *more, cwd=tmp_path, devices=4))
+    said = done(fork("train.py", *more, cwd=tmp_path, devices=4))
     assert "going on from step 6" in said
     assert "4 cpu device(s)" in said
     assert "trained, step 8" in said
@@ -166,13 +129,11 @@ def test_a_folder_of_people_trains_and_verifies(trained, folder, tmp_path):
         "--config.parallel=shard_map",
         "--workdir=run",
     ]
-    said = done(program("train.py", *arguments, cwd=tmp_path))
+    said = done(fork("train.py", *arguments, cwd=tmp_path))
     assert "12 images of 3 identities" in said
     assert "trained, step 6" in said
     said = done(
-        program(
-            "eval.py", "--checkpoint=run", "--pairs=x/pairs.txt", "--images=x/faces", cwd=tmp_path
-        )
+        fork("eval.py", "--checkpoint=run", "--pairs=x/pairs.txt", "--images=x/faces", cwd=tmp_path)
     )
     assert "pairs.txt: 6 pairs" in said
 
@@ -180,9 +141,9 @@ def test_a_folder_of_people_trains_and_verifies(trained, folder, tmp_path):
 # A person's mistakes: one sentence that names the thing and the remedy, nothing written.
 
 
-def refused(name, *arguments, cwd, naming, devices=1, start=program):
+def refused(name, *arguments, cwd, naming, devices=1):
     before = tree(cwd)
-    finished = start(name, *arguments, cwd=cwd, devices=devices)
+    finished = fork(name, *arguments, cwd=cwd, devices=devices)
     message = finished.stderr.strip().splitlines()
     assert finished.returncode == 2, (finished.returncode, finished.stdout, finished.stderr[-2000:])
     assert "Traceback" not in finished.stderr
@@ -201,7 +162,7 @@ def refused(name, *arguments, cwd, naming, devices=1, start=program):
 def test_a_loss_is_chosen_by_name_alone(tmp_path, name, more):
     """With its own defaults, not those that the config file chose for another one."""
     arguments = (*SMALL, "--config.steps=2", f"--config.loss.name={name}", *more, "--workdir=run")
-    done(program("train.py", *arguments, cwd=tmp_path, devices=2))
+    done(fork("train.py", *arguments, cwd=tmp_path, devices=2))
     written = json.loads((tmp_path / "run" / "config.json").read_text())["loss"]
     assert {field: value for field, value in written.items() if value is not None} == {"name": name}
 
@@ -221,7 +182,7 @@ def test_ways_to_train_the_head_give_the_same_run(tmp_path):
             arguments = [*SMALL, "--config.checkpoint.every=3", f"--workdir={name}", *given]
             arguments += [f"--config.steps={step}", "--config.optimizer.schedule=constant"]
             arguments += ["--config.optimizer.warmup=0", "--config.optimizer.learning_rate=0.01"]
-            done(program("train.py", *arguments, cwd=tmp_path, devices=devices))
+            done(fork("train.py", *arguments, cwd=tmp_path, devices=devices))
             given, devices = [], 2
         lines = [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").open()]
         losses[name] = [line["loss"] for line in lines if "loss" in line]
@@ -233,7 +194,7 @@ def test_a_sampled_run_trains(tmp_path):
     more = ("--config.data.identities=80", "--config.data.images_per_identity=1")
     arguments = (*SMALL, *more, "--config.steps=2", "--config.head.sample_rate=0.5")
     arguments += ("--config.head.lazy_decay", "--config.head.dtype=bfloat16", "--workdir=run")
-    done(program("train.py", *arguments, cwd=tmp_path, devices=2))
+    done(fork("train.py", *arguments, cwd=tmp_path, devices=2))
 
 
 @pytest.mark.parametrize(
@@ -275,13 +236,13 @@ def test_a_sampled_run_trains(tmp_path):
         (["--config.optimizer.accumulate=16", "--config.devices=1"], ["one row", "accumulate"]),
     ],
 )
-def test_train_refuses_bad_fields(fork, tmp_path, arguments, naming):
+def test_train_refuses_bad_fields(tmp_path, arguments, naming):
     everything = [*arguments, *SMALL, "--workdir=run"]  # --config must come before its fields
     if any(
         given.startswith(arguments[0].partition("=")[0] + "=") for given in SMALL
     ):  # the last wins
         everything = [*SMALL, "--workdir=run", *arguments]
-    refused("train.py", *everything, cwd=tmp_path, naming=naming, start=fork)
+    refused("train.py", *everything, cwd=tmp_path, naming=naming, devices=2)
 
 
 @pytest.mark.parametrize(
@@ -293,20 +254,20 @@ def test_train_refuses_bad_fields(fork, tmp_path, arguments, naming):
         ("config = (", ["own.py", "never closed"]),
     ],
 )
-def test_train_refuses_bad_recipes(fork, tmp_path, body, naming):
+def test_train_refuses_bad_recipes(tmp_path, body, naming):
     lines = ["from facejax.training.config import Config, Loss", "def get_config():"]
     lines += ["    config = Config()", f"    {body}", "    return config"]
     (tmp_path / "own.py").write_text("\n".join(lines) + "\n")
-    refused("train.py", "--config=own.py", "--workdir=run", cwd=tmp_path, naming=naming, start=fork)
+    refused("train.py", "--config=own.py", "--workdir=run", cwd=tmp_path, naming=naming)
     assert [path.name for path in tmp_path.iterdir()] == ["own.py"]
 
 
-def test_train_tries_its_outputs_before_the_work(fork, tmp_path):
+def test_train_tries_its_outputs_before_the_work(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").write_text("mine")
     arguments = (*SMALL, "--config.data.path=nothing", "--workdir=run")  # the data comes later
     naming = ["run/checkpoints", "--workdir"]
-    said = refused("train.py", *arguments, cwd=tmp_path, naming=naming, start=fork)
+    said = refused("train.py", *arguments, cwd=tmp_path, naming=naming)
     assert "nothing" not in said
 
 
@@ -351,29 +312,29 @@ def changed(run, change):
     file.write_text(json.dumps(facts))
 
 
-def test_train_refuses_a_checkpoint_of_another_run(trained, fork, tmp_path):
+def test_train_refuses_a_checkpoint_of_another_run(trained, tmp_path):
     cwd, _ = trained
     shutil.copytree(cwd / "run", tmp_path / "run")
     start = (*SMALL, "--workdir=run", "--config.steps=9")
     naming = ["seed 5, was 0", "loss.margin 0.4, was 0.2", "--accept_changes"]
     more = ("--config.seed=5", "--config.loss.margin=0.4")
-    refused("train.py", *start, *more, cwd=tmp_path, naming=naming, start=fork)
+    refused("train.py", *start, *more, cwd=tmp_path, naming=naming)
 
     def other_people(facts):
         facts["data"] |= {"identities_sha256": "", "identities": ["Ann", *map(str, range(11))]}
 
     changed(tmp_path / "run", other_people)
     naming = ["11 is new and Ann is missing", "--workdir"]
-    refused("train.py", *start, "--accept_changes", cwd=tmp_path, naming=naming, start=fork)
+    refused("train.py", *start, "--accept_changes", cwd=tmp_path, naming=naming)
 
 
-def test_a_complete_run_says_with_what_it_was_not_trained(trained, fork, tmp_path):
+def test_a_complete_run_says_with_what_it_was_not_trained(trained, tmp_path):
     cwd, _ = trained
     shutil.copytree(cwd / "run", tmp_path / "run")
     other = "--config.optimizer.learning_rate=9"
     finished = fork("train.py", *SMALL, other, "--workdir=run", cwd=tmp_path)
     assert finished.returncode == 0
-    assert "not trained with optimizer.learning_rate 9, was 0.2" in finished.stderr
+    assert "not trained with optimizer.learning_rate 9, was 0.2" in finished.stdout
 
 
 @pytest.mark.slow
@@ -383,10 +344,10 @@ def test_a_damaged_checkpoint_is_passed_over(trained, tmp_path):
     shutil.copytree(cwd / "run", tmp_path / "run")
     for file in (tmp_path / "run/checkpoints/6/state/d").iterdir():
         file.write_bytes(b"")
-    said = done(program("eval.py", "--checkpoint=run", "--output=report", cwd=tmp_path))
+    said = done(fork("eval.py", "--checkpoint=run", "--output=report", cwd=tmp_path))
     assert "checkpoints/6 holds no whole state" in said
     assert "step 3" in said
-    said = done(program("train.py", *SMALL, "--workdir=run", cwd=tmp_path))
+    said = done(fork("train.py", *SMALL, "--workdir=run", cwd=tmp_path))
     assert "checkpoints/6 holds no whole state" in said
     assert "going on from step 3" in said
     left = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
@@ -408,7 +369,7 @@ def test_eval_prints_before_it_writes(trained, tmp_path, elsewhere):
 
     if elsewhere:
         changed(tmp_path / "run", move)
-    finished = program("eval.py", "--checkpoint=run", "--output=file", cwd=tmp_path)
+    finished = fork("eval.py", "--checkpoint=run", "--output=file", cwd=tmp_path)
     assert finished.returncode == 2
     assert "60 pairs" in finished.stdout
     assert "TAR@FAR 1e-2" in finished.stdout
@@ -418,7 +379,7 @@ def test_eval_prints_before_it_writes(trained, tmp_path, elsewhere):
     assert [line.startswith("warning: ") for line in warnings] == [True] * 2 * elsewhere
 
 
-def test_help_lists_the_fields_of_the_one_and_the_flags_of_the_other(fork, tmp_path):
+def test_help_lists_the_fields_of_the_one_and_the_flags_of_the_other(tmp_path):
     said = fork("train.py", "--help", cwd=tmp_path)
     assert said.returncode == 0
     for words in (
@@ -427,11 +388,11 @@ def test_help_lists_the_fields_of_the_one_and_the_flags_of_the_other(fork, tmp_p
         "at its peak",
         "--workdir",
     ):
-        assert words in said.stderr
+        assert words in said.stdout
     said = fork("eval.py", "--help", cwd=tmp_path)
-    assert "--config" not in said.stderr
-    assert "--checkpoint: " in said.stderr
-    message = refused("eval.py", "--flip", "False", cwd=tmp_path, naming=["'False'"], start=fork)
+    assert "--config" not in said.stdout
+    assert "--checkpoint: " in said.stdout
+    message = refused("eval.py", "--flip", "False", cwd=tmp_path, naming=["'False'"])
     assert "--config" not in message
 
 
