@@ -26,6 +26,12 @@ def gradients(function, e, w, y, *extra):
     return jax.grad(summed(function, y), (0, 1))(e, w, *extra)
 
 
+def both(function, e, w, y, *extra):
+    """(losses, state) and `gradients`, in one pass."""
+    got, pull, state = jax.vjp(lambda e, w: function(e, w, y, *extra), e, w, has_aux=True)
+    return (got, state), pull(jnp.ones_like(got))
+
+
 def tolerance(expected, largest_logit):
     """DESIGN's float32 bound: relative to the largest magnitude, and to the rounding of a logit."""
     return max(1e-5, 2e-7 * largest_logit) * max(1.0, float(np.nanmax(np.abs(expected))))
@@ -84,13 +90,12 @@ def test_float64_gradients_are_central_differences(name):
 def test_float32_values_and_gradients_are_the_float64_ones(name):
     inputs = batch(name, 4)
     expected = values(theirs(name)(*inputs))
-    got = ours(name)(*on_device(inputs))[0]
+    (got, _), single = both(ours(name), *on_device(inputs))
     assert got.dtype == jnp.float32
     bound = tolerance(expected, CASES[name].logit)
     np.testing.assert_allclose(got, expected, atol=bound, rtol=0)
-    single = gradients(ours(name), *on_device(inputs))
     with jax.enable_x64(True):
-        double = gradients(ours(name), *on_device(typed(inputs, np.float64)))
+        _, double = both(ours(name), *on_device(typed(inputs, np.float64)))
     for a, b in zip(single, double, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max(), rtol=0)
 
@@ -98,11 +103,11 @@ def test_float32_values_and_gradients_are_the_float64_ones(name):
 @each_case
 def test_float32_untrained_rows_are_within_2e6_of_the_largest(name):
     inputs = batch(name, 21, norm=(1.0, 30.0), pull=False)
-    single = ours(name)(*on_device(inputs))[0], *gradients(ours(name), *on_device(inputs))
+    (got, _), slopes = both(ours(name), *on_device(inputs))
     with jax.enable_x64(True):
-        inputs = on_device(typed(inputs, np.float64))
-        double = ours(name)(*inputs)[0], *gradients(ours(name), *inputs)
-    for what, a, b in zip(("losses", "d e", "d w"), single, double, strict=True):
+        (exact, _), exact_slopes = both(ours(name), *on_device(typed(inputs, np.float64)))
+    every = zip(("losses", "d e", "d w"), (got, *slopes), (exact, *exact_slopes), strict=True)
+    for what, a, b in every:
         np.testing.assert_allclose(a, b, atol=2e-6 * np.abs(b).max(), rtol=0, err_msg=what)
 
 
@@ -114,8 +119,7 @@ def test_hostile_rows_are_finite(name, dtype):
     exact = typed(inputs, np.float64)
     wide = {"scale": 256.0} if "scale" in inspect.signature(theirs(name)).parameters else {}
     for changed in ({}, wide) if not extra else ({},):
-        got, state = ours(name, **changed)(e, w, y, *extra)
-        slopes = gradients(ours(name, **changed), e, w, y, *extra)
+        (got, state), slopes = both(ours(name, **changed), e, w, y, *extra)
         chex.assert_tree_all_finite((got, slopes, state))
         assert got.dtype == jnp.float32
         assert [g.dtype for g in slopes] == [dtype, dtype]
@@ -139,15 +143,13 @@ def test_one_row_and_one_class(name):
 @each_case
 def test_padding_and_unknown_labels(name):
     e, w, y, *extra = inputs = on_device(batch(name, 6))
-    got, state = ours(name)(*inputs)
+    (got, state), slopes = both(ours(name), *inputs)
     assert got[2] == 0
 
     # Nothing of a padding row gets out: not its embedding, not what comes with the row.
     poison = [jax.tree.map(lambda a: a.at[2].set(jnp.nan) if a.ndim else a, x) for x in extra]
     poisoned = e.at[2].set(jnp.nan), w, y, *poison
-    chex.assert_trees_all_equal((got, state), ours(name)(*poisoned))
-    for a, b in zip(gradients(ours(name), *poisoned), gradients(ours(name), *inputs), strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(((got, state), slopes), both(ours(name), *poisoned))
 
     strange = y.at[0].set(w.shape[0]).at[1].set(-2)
     unknown, state = ours(name)(e, w, strange, *extra)
@@ -164,11 +166,11 @@ def test_padding_and_unknown_labels(name):
 def test_without_a_real_row_nothing_happens(name):
     e, w, y, *extra = on_device(batch(name, 7))
     padding = jnp.full_like(y, -1)
-    got, state = ours(name)(e, w, padding, *extra)
+    (got, state), slopes = both(ours(name), e, w, padding, *extra)
     np.testing.assert_array_equal(got, 0)
     if jax.tree.leaves(state):
         chex.assert_trees_all_equal(state, extra[0])
-    for slope in gradients(ours(name), e, w, padding, *extra):
+    for slope in slopes:
         np.testing.assert_array_equal(slope, 0)
 
 

@@ -14,10 +14,13 @@ from tests.cases import CASES, ONE_A_LOSS, batch, hostile, on_device, ours, type
 from tests.devices import AXIS, WAYS, padded, spread
 from tests.gradients import arguments, compare, dense, pulled, pulled_over
 
-# `beyond_pi` is about the target's logit, which is not streamed.
-each_negative = pytest.mark.parametrize(
-    "name", [n for n, case in CASES.items() if case.keywords.get("beyond_pi", "plain") == "plain"]
-)
+# Another's negatives: these differ in the target's logit, which is not streamed, or in the state.
+SAME = {f"{loss}_{m}" for loss in ("l_softmax", "sphereface") for m in (1, 2, 3)}
+SAME |= {f"sphereface_r_{m}" for m in (1.0, 1.4, 3.6)} | {"sphereface_unblended", "adaface_close"}
+SAME |= {"combined_m1_plain", "combined_narrow", "curricularface_fast"}
+SAME |= {"elasticface_cos", "elasticface_cos_sorted"}
+SAME |= {n for n, case in CASES.items() if case.keywords.get("beyond_pi", "plain") != "plain"}
+each_negative = pytest.mark.parametrize("name", [name for name in CASES if name not in SAME])
 each_loss = pytest.mark.parametrize("name", ONE_A_LOSS.values())
 
 # One for each thing that goes into a block: context, statistics, sub-centres, norms, a sum.
@@ -28,6 +31,7 @@ KINDS += ("elasticface_arc", "sphereface2", "adacos")
 @each_negative
 def test_streamed_is_dense_in_float64(name):
     """Nine classes in blocks of four: the last block has one class, and overlaps."""
+    assert set(CASES) > SAME
     with jax.enable_x64(True):
         inputs = on_device(arguments(name, dtype=np.float64))
         got = jax.jit(pulled(name, Classes(4)))(*inputs)
@@ -78,8 +82,12 @@ def test_one_class_has_no_negatives(name):
     compare(got, dense(name)(*inputs), 1e-5)
 
 
-@pytest.mark.parametrize("how", ["pmap", "shard_map"])
-@each_loss
+# Either wrapper in turn, both of them for one.
+SHARDED = [(name, WAYS[k % 2]) for k, name in enumerate(ONE_A_LOSS.values())]
+SHARDED += [("normface", how) for how in WAYS if ("normface", how) not in SHARDED]
+
+
+@pytest.mark.parametrize(("name", "how"), SHARDED)
 def test_streamed_and_sharded_is_dense(name, how):
     devices, classes = 4 if how == "pmap" else 2, 13
     inputs = arguments(name, rows=16, classes=classes)

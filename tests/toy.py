@@ -49,21 +49,17 @@ def layer_norm_network() -> Network:
 
 
 def fresh(network, objective, tx, classes, slices=1) -> state.TrainState:
-    """A state before its first step."""
-
-    def create(key):
-        return state.create(
-            key,
-            network=network,
-            objective=objective,
-            tx=tx,
-            num_classes=classes,
-            image_size=SIZE,
-            embedding_size=DIM,
-            slices=slices,
-        )
-
-    return jax.jit(create)(jax.random.key(0))
+    """A state before its first step; not compiled as one, which takes a second and a half."""
+    return state.create(
+        jax.random.key(0),
+        network=network,
+        objective=objective,
+        tx=tx,
+        num_classes=classes,
+        image_size=SIZE,
+        embedding_size=DIM,
+        slices=slices,
+    )
 
 
 def batches(count, rows, identities):
