@@ -1,5 +1,6 @@
 """The environment of the tests and of the programs that they start; set before JAX is imported."""
 
+import importlib.metadata
 import os
 
 
@@ -10,7 +11,10 @@ def surroundings(devices: int) -> dict[str, str]:
     environment.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     flags = [environment.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={devices}"]
     if environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] != "0":
-        # XLA's older emitters: the newer build an MLIR pipeline per fusion, half of a compilation.
-        flags.append("--xla_cpu_use_fusion_emitters=false")
+        # One module per program: dividing it for more threads costs more than it saves here.
+        flags.append("--xla_cpu_parallel_codegen_split_count=1")
+        if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones don't know it
+            # The older emitters: the newer build an MLIR pipeline per fusion, half of the time.
+            flags.append("--xla_cpu_use_fusion_emitters=false")
     environment["XLA_FLAGS"] = " ".join(flags)  # of two that disagree the later counts
     return environment
