@@ -92,6 +92,11 @@ class Card:
                 "that was written with the weights"
             ) from error
 
+    def difference(self, other: "Card") -> str | None:
+        """The first field in which another card differs; None where they are equal."""
+        mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
+        return next((field for field, value in mine.items() if value != theirs[field]), None)
+
     def write(self, path: str | pathlib.Path) -> None:
         """Writes the card; beside FILE.onnx or in a run's folder it is found by `card_path`.
 
@@ -141,9 +146,7 @@ def _of_json(name: str, value: Any) -> Any:
 
 
 def _number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check(card: Card) -> None:

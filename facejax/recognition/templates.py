@@ -44,7 +44,9 @@ def arcface(image_size: Size) -> np.ndarray:
       float32 [5, 2].
     """
     height, width = height_width(image_size)
-    scaled = (ARCFACE + 0.5) * (height / 112) - 0.5  # pixels are squares, and 0 is the middle of one
+    scaled = (ARCFACE + 0.5) * (
+        height / 112
+    ) - 0.5  # pixels are squares, and 0 is the middle of one
     return (scaled + np.array([(width - height) / 2, 0])).astype(np.float32)
 
 
