@@ -80,9 +80,9 @@ def dlib_variables(layers: Sequence[tuple[str, Sequence[int], np.ndarray]]) -> d
     """The variables of `DlibResNet` from the layers of the .dat file.
 
     Args:
-      layers: (kind, whole numbers, float32 numbers) from the image upwards. `con_4` begins its whole
-        numbers with filters, rows, columns; its numbers are the kernel OIHW, then the biases. An
-        `affine_` has factors and then offsets; `fc_2` a matrix, [inputs, outputs].
+      layers: (kind, whole numbers, weights float32 [n]) from the image upwards. The whole numbers
+        of `con_4` begin with filters, rows, columns, and its weights are the kernel OIHW, then the
+        biases; `affine_` has factors, then offsets; `fc_2` a matrix [inputs, outputs].
 
     Returns:
       {"params": ...}, float32 on the host.

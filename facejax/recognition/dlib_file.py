@@ -1,10 +1,9 @@
 """The .dat file of dlib's face-recognition network: its layers and their weights.
 
-dlib's serialization (http://dlib.net/dlib/serialize.h.html, dlib/dnn/layers_abstract.h.html): a
-whole number is a control byte (bit 7: negative, bits 0-3: bytes that follow) and its magnitude,
-lowest byte first; a float is two of them, m 2^e; a truth value is `0` or `1`; a text is its length and its bytes;
-a tensor is 2, four sides, and float32s, lowest byte first; an alias of a part of one is 1 and four
-sides.
+As dlib serializes (http://dlib.net/dlib/serialize.h.html), a whole number is a control byte (bit 7:
+negative, bits 0-3: how many bytes follow) and its magnitude, lowest byte first; a float is two of
+them, m 2^e; a truth value is `0` or `1`; a text is its length and its bytes; a tensor is 2, four
+sides, and float32s, lowest byte first; an alias of a part of one is 1 and four sides.
 """
 
 import math

@@ -173,16 +173,13 @@ def _compute(nodes: list[_Node], tensors: dict[str, np.ndarray], *, most: int) -
             made += known[0].size
             if made > most:
                 raise DamagedError("it makes more weights than it has room for")
-            tensors[node.outputs[0]] = _dequantize(*known, **_block(node))
+            axis, block = node.attributes.get("axis", 1), node.attributes.get("block_size", 0)
+            tensors[node.outputs[0]] = _dequantize(*known, axis=axis, block=block)
         elif node.kind == "Reshape" and len(known) == 2:
             shape = known[1]
             if shape.dtype != np.int64 or shape.ndim != 1 or shape.size > _MOST_DIMENSIONS:
                 raise DamagedError("a Reshape has an impossible shape")
             tensors[node.outputs[0]] = _reshape(known[0], shape.tolist())
-
-
-def _block(node: _Node) -> dict[str, int]:
-    return {"axis": node.attributes.get("axis", 1), "block": node.attributes.get("block_size", 0)}
 
 
 def _reshape(tensor: np.ndarray, shape: list[int]) -> np.ndarray:

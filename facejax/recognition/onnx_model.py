@@ -71,7 +71,7 @@ def onnx_model(
             sha256 = digest.hexdigest()
     except Exception as error:  # protobuf's, and what onnx raises of files beside it
         raise UserError(
-            f"{path} can't be read as an ONNX file ({_in_short(error)}): get it anew, or give another"
+            f"{path} can't be read as an ONNX file ({_in_short(error)}): get it anew"
         ) from error
     _leave_one_input(model, path)
     takes = _input(model, path)

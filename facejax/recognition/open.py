@@ -44,8 +44,9 @@ def open(
       unit: whether embeddings are unit vectors by default; None is yes.
       step: which checkpoint of a run; None is the newest that is whole.
 
-    An ONNX file says nothing of color, mean and scale: see `facejax.recognition.onnx_model`. What is
-    known of the others can't be given otherwise; only a run may have another template.
+    An ONNX file says nothing of color, mean and scale: where they are not given, a card beside it
+    does (`card_path`), else they are those of InsightFace's networks: RGB, (x - 127.5) / 127.5.
+    What is known of the others can't be given otherwise; only a run may have another template.
 
     Raises:
       UserError: there is nothing of that name, a package is missing (the sentence has the line that

@@ -102,7 +102,7 @@ class Recognizer:
             height, width, _ = self.card.shape
             raise UserError(
                 f"{self.card.name} takes uint8 RGB crops [N, {height}, {width}, 3], not "
-                f"{crops.dtype} {list(crops.shape)}: align the faces to its card's size and template"
+                f"{crops.dtype} {list(crops.shape)}: align the faces to its card"
             )
         return crops
 
