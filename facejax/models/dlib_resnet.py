@@ -43,7 +43,7 @@ class DlibResNet(nn.Module):
                 stride, padding = (2, 0) if halving else (1, 1)
                 y = nn.relu(_Convolution(channels, 3, stride, padding, self.dtype)(x))
                 y = _Convolution(channels, 3, 1, 1, self.dtype)(y)
-                x = nn.avg_pool(x, (2, 2), (2, 2)) if halving else x
+                x = _halved(x) if halving else x
                 x = nn.relu(_padded_sum(x, y))
         x = jnp.mean(x, axis=(1, 2))
         x = nn.Dense(self.embedding_size, use_bias=False, dtype=self.dtype)(x)
@@ -64,6 +64,12 @@ class _Convolution(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         conv = Conv(self.features, self.size, self.stride, self.padding, dtype=self.dtype)
         return conv(x) + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+
+
+def _halved(x: jax.Array) -> jax.Array:
+    """Means of 2x2 pixels; an odd row or column at the end is left out."""
+    total = nn.pooling.pool(x, jnp.zeros((), x.dtype), jax.lax.add, (2, 2), (2, 2), "VALID")
+    return total / 4
 
 
 def _padded_sum(a: jax.Array, b: jax.Array) -> jax.Array:

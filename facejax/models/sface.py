@@ -56,8 +56,20 @@ class SFace(nn.Module):
             x = inner()(conv(x.shape[-1], stride=stride, depthwise=True)(x), train)
             x = inner()(conv(channels, size=1)(x), train)
         x = norm(epsilon=2e-5)(x, train)
-        x = nn.Dense(self.embedding_size, dtype=self.dtype)(x.reshape(x.shape[0], -1))
+        dense = nn.Dense(self.embedding_size, dtype=self.dtype, dot_general=_dot)
+        x = dense(x.reshape(x.shape[0], -1))
         return norm(epsilon=2e-5)(x.astype(jnp.float32), train)
+
+
+def _dot(x: jax.Array, kernel: jax.Array, dimensions: Any, precision: Any = None) -> jax.Array:
+    """The product of a matrix, as the dense layer asks for it."""
+    if len(x) > 1:
+        return jax.lax.dot_general(x, kernel, dimensions, precision)
+    # Of a single row XLA:CPU adds up 50,000 products one after another, and loses a digit.
+    channels = PAIRS[-1][0]
+    parts = kernel.reshape(-1, channels, kernel.shape[-1])
+    sums = jnp.einsum("pc,pco->po", x.reshape(-1, channels), parts, precision=precision)
+    return jnp.sum(sums, axis=0, keepdims=True)
 
 
 def sface_variables(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
