@@ -48,7 +48,9 @@ class Card:
         _check(self)
         template = np.array(self.template, np.float32)
         template.setflags(write=False)
-        object.__setattr__(self, "template", template)
+        mean = tuple(map(float, self.mean)) if isinstance(self.mean, tuple) else float(self.mean)
+        for field, value in (("template", template), ("mean", mean), ("scale", float(self.scale))):
+            object.__setattr__(self, field, value)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Card) and self.to_json() == other.to_json()

@@ -228,4 +228,5 @@ def _dequantize(
                 np.repeat(each, block, axis).take(np.arange(length), axis) for each in (scale, zero)
             )
     difference = quantized.astype(np.int32) - zero.astype(np.int32)
-    return difference.astype(np.float32) * scale
+    with np.errstate(all="ignore"):  # a damaged scale may be anything
+        return difference.astype(np.float32) * scale

@@ -58,21 +58,18 @@ def open(
         "mean": tuple(map(float, mean)) if isinstance(mean, tuple | list) else mean,
         "scale": scale,
         "size": tuple(size) if isinstance(size, list) else size,
-        "template": template,
+        "template": None if template is None else np.asarray(template, np.float32),
     }
     recognizer = _named(name, weights, given, step)
     card = recognizer.card
     if template is not None and recognizer.facts:
-        card = dataclasses.replace(card, template=template)
+        card = dataclasses.replace(card, template=given["template"])
     for word, value in given.items():
         field = "image_size" if word == "size" else word
         if value is None or np.array_equal(getattr(card, field), value):
             continue
-        if field == "template" and np.allclose(card.template, value, atol=1e-3):
-            continue
-        raise UserError(
-            f"{card.name} has {word} {getattr(card, field)}, and not {value}: leave {word} out"
-        )
+        own, other = (np.asarray(each).tolist() for each in (getattr(card, field), value))
+        raise UserError(f"{card.name} has {word} {own}, and not {other}: leave {word} out")
     if step is not None and not recognizer.facts:
         raise UserError(f"{card.name} is no run and has no step {step}: leave the step out")
     card = dataclasses.replace(
