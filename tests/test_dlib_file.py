@@ -44,11 +44,14 @@ AFFINE = np.array([1.5, -2, 0.25, 4], np.float32)
 MATRIX = np.arange(6, dtype=np.float32).reshape(2, 3) - 300
 
 
-def small(size=150, kind="fc_2"):
+AVERAGES = decimal(16093282, -17) + decimal(15335555, -17) + decimal(13670547, -17)
+
+
+def small(size=150, kind="fc_2", mean=AVERAGES):
     """A file of four layers: a convolution, its affine layer, a pooling and a matrix."""
     head = integer(1) + text("loss_metric_2") + decimal(10736394, -28) + decimal(3, -2)
     head += b"".join(integer(1 + i % 2) for i in range(129)) + integer(3)
-    head += text("input_rgb_image_sized") + 3 * decimal(8048226, -16)
+    head += text("input_rgb_image_sized") + mean
     head += integer(size) + integer(size)
     conv = text("con_4") + tensor(KERNEL) + b"".join(map(integer, (2, 3, 3, 2, 2, 0, 0)))
     conv += alias(2, 3, 3, 3) + alias(1, 2, 1, 1) + MULTIPLIERS + COMPUTED + integer(1)
@@ -96,6 +99,7 @@ def test_the_packaged_file_is_read():
     ("content", "message"),
     [
         (small(size=151), "images of another size"),
+        (small(mean=3 * decimal(16093282, -17)), "another mean"),
         (small(kind="fc_3"), "the unknown kind 'fc_3'"),
         (small().replace(b"loss_metric_2", b"loss_metric_3"), "loss_metric_2 should be there"),
         (small()[:-1], "ends too early"),

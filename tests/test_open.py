@@ -96,10 +96,7 @@ def test_what_is_known_can_not_be_given_otherwise():
     installed(packages.SFACE)
     assert refused("sface", color="bgr") == ("SFace has color rgb, and not bgr: leave color out")
     for given in (
-        {"mean": 0.0},
         {"mean": (127.5, 127.5, 0.0)},
-        {"scale": 1.0},
-        {"size": 150},
         {"size": (112, 96)},
         {"template": templates.DLIB},
         {"step": 3},

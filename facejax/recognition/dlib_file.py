@@ -25,6 +25,7 @@ _LAYERS = {
     "avg_pool_2": "iiiiii",
     "fc_2": "iitaaiffff",
 }
+MEAN = (122.782, 117.001, 104.298)  # taken off the pixels, red, green, blue
 _VERSIONS = 130  # of the layers, tags and skips, outermost first
 
 
@@ -122,8 +123,9 @@ def _layers(cursor: _Cursor) -> list[Layer]:
     if not set(versions) <= {1, 2, 3}:
         raise DamagedError("a layer is of another version")
     cursor.expect("input_rgb_image_sized")
-    for _ in range(3):
-        cursor.decimal()
+    mean = tuple(round(cursor.decimal(), 3) for _ in range(3))
+    if mean != MEAN:
+        raise DamagedError("it takes images off which another mean was taken")
     if (cursor.integer(), cursor.integer()) != (150, 150):
         raise DamagedError("it takes images of another size")
     layers: list[Layer] = []

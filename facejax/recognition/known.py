@@ -8,7 +8,7 @@ from facejax import models
 from facejax.errors import UserError
 from facejax.recognition import packages, templates
 from facejax.recognition.card import Card
-from facejax.recognition.dlib_file import read_layers
+from facejax.recognition.dlib_file import MEAN, read_layers
 from facejax.recognition.onnx_file import read_tensors
 from facejax.recognition.recognizer import Recognizer, of_network
 
@@ -29,7 +29,7 @@ DLIB_CARD = Card(
     image_size=150,
     template=templates.DLIB,
     color="rgb",
-    mean=(122.782, 117.001, 104.298),
+    mean=MEAN,
     scale=1 / 256,
     flip=False,
     unit=True,

@@ -205,28 +205,26 @@ def _dequantize(
     zero = np.zeros(scale.shape, quantized.dtype) if zero is None else zero
     if scale.dtype != np.float32 or zero.dtype != quantized.dtype or zero.shape != scale.shape:
         raise DamagedError("a scale does not go with its weights")
-    if scale.size == 1 and block == 0:
-        scale, zero = scale.reshape(()), zero.reshape(())
-    else:
-        if not -quantized.ndim <= axis < quantized.ndim or block < 0:
-            raise DamagedError("a scale does not go with its weights")
-        axis %= quantized.ndim
-        length = quantized.shape[axis]
-        if block == 0:  # one a row
-            shape = [1] * quantized.ndim
-            shape[axis] = length
-            wanted: tuple[int, ...] = (length,)
-        else:
-            block = min(block, max(length, 1))
-            wanted = (*quantized.shape[:axis], -(-length // block), *quantized.shape[axis + 1 :])
-        if scale.shape != wanted:
-            raise DamagedError("there are not as many scales as blocks of weights")
-        if block == 0:
-            scale, zero = scale.reshape(shape), zero.reshape(shape)
-        else:
-            scale, zero = (
-                np.repeat(each, block, axis).take(np.arange(length), axis) for each in (scale, zero)
-            )
-    difference = quantized.astype(np.int32) - zero.astype(np.int32)
+    difference = np.subtract(
+        quantized, _spread(zero, quantized.shape, axis=axis, block=block), dtype=np.float32
+    )
     with np.errstate(all="ignore"):  # a damaged scale may be anything
-        return difference.astype(np.float32) * scale
+        difference *= _spread(scale, quantized.shape, axis=axis, block=block)
+    return difference
+
+
+def _spread(given: np.ndarray, shape: tuple[int, ...], *, axis: int, block: int) -> np.ndarray:
+    """What is given for all, an index along the axis, or a block, against arrays of that shape."""
+    if given.size == 1 and block == 0:
+        return given.reshape(())
+    if not -len(shape) <= axis < len(shape) or block < 0:
+        raise DamagedError("a scale does not go with its weights")
+    axis %= len(shape)
+    before, length, behind = shape[:axis], shape[axis], shape[axis + 1 :]
+    block = min(block, max(length, 1))
+    if given.shape != ((*before, -(-length // block), *behind) if block else (length,)):
+        raise DamagedError("there are not as many scales as blocks of weights")
+    if block == 0:
+        return given.reshape(length, *(1 for _ in behind))
+    repeated = np.repeat(given, block, axis)
+    return repeated[(*(slice(None) for _ in before), slice(length))]
