@@ -47,7 +47,7 @@ class SFace(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool, keys: jax.Array | None = None) -> jax.Array:
-        del keys  # the published network drops nothing at the end that would need them
+        del keys  # there is no dropout here
         conv = functools.partial(Conv, dtype=self.dtype)
         norm = functools.partial(BatchNorm, axis_name=self.axis_name)
         inner = functools.partial(norm, epsilon=1e-3, prelu=True)
@@ -61,10 +61,16 @@ class SFace(nn.Module):
         return norm(epsilon=2e-5)(x.astype(jnp.float32), train)
 
 
-def _dot(x: jax.Array, kernel: jax.Array, dimensions: Any, precision: Any = None) -> jax.Array:
-    """The product of a matrix, as the dense layer asks for it."""
+def _dot(
+    x: jax.Array,
+    kernel: jax.Array,
+    dimensions: Any,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> jax.Array:
+    """The product with a matrix, as the dense layer asks for it."""
     if len(x) > 1:
-        return jax.lax.dot_general(x, kernel, dimensions, precision)
+        return jax.lax.dot_general(x, kernel, dimensions, precision, preferred_element_type)
     # Of a single row XLA:CPU adds up 50,000 products one after another, and loses a digit.
     channels = PAIRS[-1][0]
     parts = kernel.reshape(-1, channels, kernel.shape[-1])

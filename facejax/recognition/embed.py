@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from facejax.compilation import jit
 from facejax.data import normalize
 
-Embedder = Callable[[Any, np.ndarray], jax.Array]
+Embedder = Callable[[Any, np.ndarray], Any]  # (variables, images) -> embeddings
 
 
 def placement(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
@@ -96,7 +96,7 @@ def embed(
     variables = jax.device_put(variables, placement(batch_size)[0])  # once, not for every batch
     # The next batch is read while the last one is being computed.
     results: list[np.ndarray] = []
-    pending: tuple[jax.Array, int] | None = None
+    pending: tuple[Any, int] | None = None
     for batch in _full_batches(images, batch_size):
         size = min(n for n in (*smaller, batch_size) if n >= len(batch))
         padding = [(0, size - len(batch)), (0, 0), (0, 0), (0, 0)]

@@ -8,7 +8,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from facejax.errors import UserError
@@ -112,7 +111,7 @@ def onnx_model(
             "away the card, or give the file and the settings that it was written for"
         )
     embedders = functools.cache(lambda flip, unit: _embedder(run, flip=flip, unit=unit))
-    return Recognizer(made, path, 0, {}, (), embedders, lambda sharding: None)
+    return Recognizer(made, path, 0, {}, (), embedders, lambda sharding: None, False)
 
 
 def _extra(name: str) -> Any:
@@ -238,7 +237,7 @@ def _unfixed(
 def _embedder(run: Run, *, flip: bool, unit: bool) -> Embedder:
     """As `make_embedder`, of a network that XLA does not run; its variables are its own."""
 
-    def embedder(variables: Any, crops: np.ndarray) -> jax.Array:
+    def embedder(variables: Any, crops: np.ndarray) -> np.ndarray:
         del variables
         embeddings = run(crops)
         if flip:
@@ -246,6 +245,6 @@ def _embedder(run: Run, *, flip: bool, unit: bool) -> Embedder:
         if unit:
             squares = np.sum(embeddings**2, axis=-1, keepdims=True)
             embeddings = embeddings / np.sqrt(np.maximum(squares, np.finfo(np.float32).tiny))
-        return jax.device_put(embeddings)
+        return embeddings
 
     return embedder

@@ -39,6 +39,8 @@ class Recognizer:
     # Of (flip, unit), the program; and of a sharding, the variables under it.
     _embedder: Callable[[bool, bool], Embedder] = dataclasses.field(repr=False)
     _variables: Callable[[jax.sharding.Sharding], Any] = dataclasses.field(repr=False)
+    # Whether each size of a batch is compiled, so that there had better be few.
+    _compiled: bool = dataclasses.field(repr=False)
 
     @property
     def image_size(self) -> Size:
@@ -63,7 +65,8 @@ class Recognizer:
         """The embeddings of crops that are aligned to the card's template.
 
         Order of colors and normalisation are seen to here. A batch is spread over this process's
-        devices where their number divides it; the last is padded to 1, 8 or `batch_size` crops.
+        devices where their number divides it; the last is padded to 1, 8 or `batch_size` crops
+        where it is computed by XLA, and so compiled for its size.
 
         Args:
           crops: RGB, uint8 [N, H, W, 3] of the card's size, or an iterable of such arrays
@@ -94,7 +97,11 @@ class Recognizer:
             self._variables(placement(batch_size)[0]),
             checked,
             batch_size=batch_size,
-            smaller=[size for size in SMALLER_BATCHES if size < batch_size],
+            smaller=[
+                size
+                for size in (SMALLER_BATCHES if self._compiled else range(1, batch_size))
+                if size < batch_size
+            ],
         )
 
     def _check(self, crops: np.ndarray) -> np.ndarray:
@@ -132,7 +139,7 @@ def of_network(
         lambda flip, unit: make_embedder(apply, flip=flip, unit=unit, prepare=preparation(card))
     )
     placed = functools.cache(lambda sharding: jax.device_put(variables, sharding))
-    return Recognizer(card, directory, step, facts or {}, passed_over, embedders, placed)
+    return Recognizer(card, directory, step, facts or {}, passed_over, embedders, placed, True)
 
 
 def preparation(card: Card) -> Callable[[jax.Array], jax.Array]:
