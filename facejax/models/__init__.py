@@ -8,10 +8,21 @@ import jax
 import jax.numpy as jnp
 
 from facejax.errors import UserError
+from facejax.models.dlib_resnet import DlibResNet, dlib_variables
 from facejax.models.iresnet import STAGES, IResNet
 from facejax.models.mobilefacenet import MobileFaceNet
+from facejax.models.sface import SFace, sface_variables
 
-__all__ = ["NETWORKS", "Network", "from_module", "network"]
+__all__ = [
+    "NETWORKS",
+    "DlibResNet",
+    "Network",
+    "SFace",
+    "dlib_variables",
+    "from_module",
+    "network",
+    "sface_variables",
+]
 
 NETWORKS: tuple[str, ...] = (*STAGES, "mobilefacenet")
 

@@ -1,93 +1,162 @@
-"""A recognizer: a trained network with its weights and what has to be known to use it."""
+"""A recognizer: a network with its weights and what has to be known to use it."""
 
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from facejax import checkpoints, models
-from facejax.recognition.embed import Embedder, embed, make_embedder
+from facejax.errors import UserError
+from facejax.recognition.card import Card
+from facejax.recognition.embed import Embedder, embed, make_embedder, placement
+from facejax.recognition.templates import Size
+
+# A last batch is padded to one of these or to a whole batch, so that no other shape is compiled.
+SMALLER_BATCHES = (1, 8)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Recognizer:
-    """Aligned face images in, embeddings out; made by `load`.
+    """Aligned crops of faces in, embeddings out; made by `facejax.recognition.open`.
 
     Attributes:
-      image_size: side S in pixels of the images that the network was trained on.
-      embedding_size: length D of an embedding.
-      flip: whether the mirror image's embedding is added.
-      step: of the checkpoint.
-      directory: the checkpoints that the weights came from.
-      facts: what the checkpoint says of its run: `architecture`, `num_classes`, `config`.
-      passed_over: a sentence on each newer checkpoint, all of them damaged.
+      card: what has to be known of the network; `image_size`, `embedding_size` and `flip` are its.
+      directory: where the weights came from: a run's checkpoints, or a file.
+      step: of the run's checkpoint; 0 where it is of no run.
+      facts: what a run's checkpoint says of it: `architecture`, `num_classes`, `config`; else {}.
+      passed_over: a sentence on each newer checkpoint of the run, all of them damaged.
     """
 
-    image_size: int
-    embedding_size: int
-    flip: bool
-    step: int
+    card: Card
     directory: pathlib.Path
-    facts: checkpoints.Facts
+    step: int
+    facts: dict[str, Any] = dataclasses.field(repr=False)
     passed_over: tuple[str, ...]
-    _embedder: Embedder = dataclasses.field(repr=False)
-    _variables: Any = dataclasses.field(repr=False)
+    # Of (flip, unit), the program; and of a sharding, the variables under it.
+    _embedder: Callable[[bool, bool], Embedder] = dataclasses.field(repr=False)
+    _variables: Callable[[jax.sharding.Sharding], Any] = dataclasses.field(repr=False)
+    # Whether each size of a batch is compiled, so that there had better be few.
+    _compiled: bool = dataclasses.field(repr=False)
+
+    @property
+    def image_size(self) -> Size:
+        return self.card.image_size
+
+    @property
+    def embedding_size(self) -> int:
+        return self.card.embedding_size
+
+    @property
+    def flip(self) -> bool:
+        return self.card.flip
 
     def embed(
-        self, images: np.ndarray | Iterable[np.ndarray], *, batch_size: int = 100
+        self,
+        crops: np.ndarray | Iterable[np.ndarray],
+        *,
+        batch_size: int = 32,
+        flip: bool | None = None,
+        unit: bool | None = None,
     ) -> np.ndarray:
-        """Unit vectors float32 [N, D] of RGB images; see `facejax.recognition.embed`.
+        """The embeddings of crops that are aligned to the card's template.
+
+        Order of colors and normalisation are seen to here. A batch is spread over this process's
+        devices where their number divides it; the last is padded to 1, 8 or `batch_size` crops
+        where it is computed by XLA, and so compiled for its size.
 
         Args:
-          images: uint8 [N, S, S, 3], or an iterable of uint8 arrays [b, S, S, 3] with
-            b <= batch_size.
-          batch_size: images per call of the network; for another one it is compiled anew.
+          crops: RGB, uint8 [N, H, W, 3] of the card's size, or an iterable of such arrays
+            [b, H, W, 3] with b <= batch_size, for more crops than memory holds.
+          batch_size: crops per call of the network; for another one it is compiled anew.
+          flip: whether to take the mean with the mirror image's embedding; None is the card's.
+          unit: whether to make unit vectors; without, they are what the network gives. None is the
+            card's.
+
+        Returns:
+          float32 [N, D] on the host, in order; of an array without crops, [0, D].
 
         Raises:
-          ValueError: as `facejax.recognition.embed`.
+          UserError: the crops are of another size or type than the card's.
+          ValueError: an iterable gives no crops, or too many at a time.
         """
-        return embed(self._embedder, self._variables, images, batch_size=batch_size)
+        if isinstance(crops, np.ndarray):
+            self._check(crops)
+            if not len(crops):
+                return np.zeros((0, self.embedding_size), np.float32)
+            checked: np.ndarray | Iterator[np.ndarray] = crops
+        else:
+            checked = (self._check(part) for part in crops)
+        return embed(
+            self._embedder(
+                self.card.flip if flip is None else flip, self.card.unit if unit is None else unit
+            ),
+            self._variables(placement(batch_size)[0]),
+            checked,
+            batch_size=batch_size,
+            smaller=[
+                size
+                for size in (SMALLER_BATCHES if self._compiled else range(1, batch_size))
+                if size < batch_size
+            ],
+        )
+
+    def _check(self, crops: np.ndarray) -> np.ndarray:
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != self.card.shape:
+            height, width, _ = self.card.shape
+            raise UserError(
+                f"{self.card.name} takes uint8 RGB crops [N, {height}, {width}, 3], not "
+                f"{crops.dtype} {list(crops.shape)}: align the faces to its card"
+            )
+        return crops
 
 
-def load(workdir: str | pathlib.Path, *, step: int | None = None, flip: bool = True) -> Recognizer:
-    """The recognizer that a training run has made.
+def of_network(
+    card: Card,
+    apply: Callable[..., Any],
+    variables: Any,
+    *,
+    directory: pathlib.Path,
+    step: int = 0,
+    facts: dict[str, Any] | None = None,
+    passed_over: tuple[str, ...] = (),
+) -> Recognizer:
+    """A recognizer of a network of ours.
 
     Args:
-      workdir: of the run, or its checkpoints folder.
-      step: which of its checkpoints; None is the newest that is whole.
-      flip: whether to add the mirror image's embedding (the flip test).
-
-    Returns:
-      Recognizer, with the weights on this process's first device; nothing is compiled yet.
-
-    Raises:
-      UserError: there is no checkpoint, not that step, or it is damaged or not one of facejax.
+      card: what it is to be given.
+      apply: of `facejax.models.Network`.
+      variables: its, on the host or a device.
+      directory: where they came from.
+      step: of the run's checkpoint.
+      facts: of the run's checkpoint.
+      passed_over: newer checkpoints.
     """
-    directory = pathlib.Path(workdir)
-    if (directory / "checkpoints").is_dir():
-        directory = directory / "checkpoints"
-    saved = checkpoints.open_existing(directory)
-    passed_over: tuple[str, ...] = ()
-    if step is None:
-        step, restored, passed_over = checkpoints.newest_whole(
-            saved, functools.partial(checkpoints.restore_network, saved)
-        )
-    else:
-        restored = checkpoints.restore_network(saved, checkpoints.choose_step(saved, step))
-    params, batch_stats, facts = restored
-    saved.close()
-    network = models.network(**facts["architecture"])
-    return Recognizer(
-        image_size=facts["config"]["data"]["image_size"],
-        embedding_size=facts["architecture"]["embedding_size"],
-        flip=flip,
-        step=step,
-        directory=directory,
-        facts=facts,
-        passed_over=passed_over,
-        _embedder=make_embedder(network.apply, flip=flip),
-        _variables={"params": params, "batch_stats": batch_stats},
+    embedders = functools.cache(
+        lambda flip, unit: make_embedder(apply, flip=flip, unit=unit, prepare=preparation(card))
     )
+    placed = functools.cache(lambda sharding: jax.device_put(variables, sharding))
+    return Recognizer(card, directory, step, facts or {}, passed_over, embedders, placed, True)
+
+
+def preparation(card: Card) -> Callable[[jax.Array], jax.Array]:
+    """What makes crops ready for a network: (uint8 RGB [B, H, W, 3]) -> float32, in XLA.
+
+    Args:
+      card: the network's.
+    """
+    mean = np.array(card.mean, np.float32).reshape(1, 1, 1, -1)
+    divisor = 1 / card.scale
+
+    def prepare(crops: jax.Array) -> jax.Array:
+        ordered = crops[..., ::-1] if card.color == "bgr" else crops
+        centered = ordered.astype(jnp.float32) - mean
+        # 1 / 127.5 is no float32, but 127.5 is: so a run's images are what they were in training.
+        if np.float32(divisor) == divisor:
+            return centered / np.float32(divisor)
+        return centered * np.float32(card.scale)
+
+    return prepare
