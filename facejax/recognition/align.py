@@ -24,7 +24,7 @@ _BORDERS = ("black", "repeat")
 _BATCHES = (1, 8, 32)  # faces in a call of the warp
 
 
-def similarity(landmarks: jax.Array, template: jax.Array) -> jax.Array:
+def similarity(landmarks: jax.Array | np.ndarray, template: jax.Array | np.ndarray) -> Any:
     """The similarity (rotation, uniform scale, translation) from a photo's landmarks to a template.
 
     It minimises the sum of squared distances in the crop; Umeyama, "Least-squares estimation of
@@ -215,9 +215,7 @@ def cut(
     return [_region(photo, transform, sides(size), border) for transform in np.asarray(transforms)]
 
 
-def _region(
-    photo: np.ndarray, transform: np.ndarray, size: tuple[int, int], border: str
-) -> Region:
+def _region(photo: np.ndarray, transform: np.ndarray, size: tuple[int, int], border: str) -> Region:
     height, width = size
     scale = math.hypot(*transform[:, 0])
     step = 2 ** max(math.floor(-math.log2(scale)), 0)

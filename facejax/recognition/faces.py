@@ -32,10 +32,10 @@ class Card(Protocol):
     """
 
     @property
-    def template(self) -> Any: ...  # noqa: D102
+    def template(self) -> Any: ...
 
     @property
-    def image_size(self) -> int | tuple[int, int]: ...  # noqa: D102
+    def image_size(self) -> int | tuple[int, int]: ...
 
 
 class Recognizer(Protocol):
@@ -257,7 +257,7 @@ def iter_faces(
 
 def _left_to_right(detection: Detection) -> Detection:
     boxes = np.asarray(detection.boxes, np.float32).reshape(-1, 4)
-    order = np.lexsort([boxes[:, 1], boxes[:, 0] + boxes[:, 2] / 2])
+    order = np.lexsort((boxes[:, 1], boxes[:, 0] + boxes[:, 2] / 2))
     return Detection(
         boxes[order],
         np.asarray(detection.landmarks, np.float32).reshape(-1, 5, 2)[order],
@@ -272,10 +272,8 @@ def _embedded(
     sizes = [size for size in _SMALL_BATCHES if size < batch_size] + [batch_size]
     padded = np.zeros((next(n for n in sizes if n >= len(crops)), *crops.shape[1:]), np.uint8)
     padded[: len(crops)] = crops
-    if flip is None:
-        made = recognizer.embed(padded)
-    else:
-        made = recognizer.embed(padded, flip=flip)  # type: ignore[call-arg]
+    embed: Any = recognizer.embed  # only those that can flip take `flip`
+    made = embed(padded) if flip is None else embed(padded, flip=flip)
     embeddings = np.asarray(made, np.float32)
     if embeddings.ndim != 2 or len(embeddings) != len(padded):
         raise ValueError(

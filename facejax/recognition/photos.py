@@ -123,7 +123,9 @@ def _walk(folder: pathlib.Path) -> Iterator[Photo]:
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
-        reason = f"{folder} cannot be read ({error.strerror}): mend who may read it, or leave it out."
+        reason = (
+            f"{folder} cannot be read ({error.strerror}): mend who may read it, or leave it out."
+        )
         yield Photo(str(folder), UserError(reason))
         return
     for entry in entries:

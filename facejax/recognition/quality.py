@@ -68,9 +68,7 @@ def measure(landmarks: np.ndarray, crops: np.ndarray, template: np.ndarray) -> l
     measured = []
     for (yaw, pitch, roll, size), crop in zip(pose(landmarks).tolist(), crops, strict=True):
         brightness, contrast = light(crop, template)
-        measured.append(
-            Quality(size, blur(crop, template), yaw, pitch, roll, brightness, contrast)
-        )
+        measured.append(Quality(size, blur(crop, template), yaw, pitch, roll, brightness, contrast))
     return measured
 
 
@@ -96,7 +94,10 @@ def pose(landmarks: np.ndarray) -> np.ndarray:
     points = points[some] / spread[some, None, None]
 
     # Levenberg-Marquardt over yaw, pitch, roll and scale, all faces at a time.
-    eyes, mouth = points[:, 1] - points[:, 0], points[:, 3:].mean(axis=1) - points[:, :2].mean(axis=1)
+    eyes, mouth = (
+        points[:, 1] - points[:, 0],
+        points[:, 3:].mean(axis=1) - points[:, :2].mean(axis=1),
+    )
     along = eyes + np.stack([-mouth[:, 1], mouth[:, 0]], axis=1)  # for a start
     value = np.zeros((len(points), 4))
     value[:, 2], value[:, 3] = np.arctan2(along[:, 1], along[:, 0]), 1.0
@@ -157,7 +158,9 @@ def blur(crop: np.ndarray, template: np.ndarray) -> float:
 
 def _slopes(gray: np.ndarray) -> np.ndarray:
     """The length of the gradient [H, W], by central differences."""
-    right, down = (cv2.Sobel(gray, cv2.CV_32F, *axes, ksize=1, scale=0.5) for axes in ((1, 0), (0, 1)))
+    right, down = (
+        cv2.Sobel(gray, cv2.CV_32F, *axes, ksize=1, scale=0.5) for axes in ((1, 0), (0, 1))
+    )
     return cv2.magnitude(right, down)
 
 
