@@ -56,7 +56,7 @@ def similarity(landmarks: jax.Array | np.ndarray, template: jax.Array | np.ndarr
     on_host = not isinstance(landmarks, jax.Array) and not isinstance(template, jax.Array)
     xp: Any = np if on_host else jnp
     points, goal = xp.asarray(landmarks), xp.asarray(template)
-    given = xp.promote_types(points.dtype, np.float32)
+    given = np.promote_types(points.dtype, np.float32) if on_host else _working(points.dtype)
     points, goal = (array.astype(np.float64 if on_host else given) for array in (points, goal))
     goal = xp.broadcast_to(goal, points.shape)
 
@@ -75,6 +75,11 @@ def similarity(landmarks: jax.Array | np.ndarray, template: jax.Array | np.ndarr
     moved = xp.moveaxis(goal_middle, -2, -1) - (linear * middle).sum(axis=-1, keepdims=True)
     matrix = xp.concatenate([linear, moved], axis=-1)
     return xp.where(some[..., None, None], matrix, xp.zeros_like(matrix)).astype(given)
+
+
+def _working(dtype: Any) -> Any:
+    """The type to compute in: float32, or float64 for what has it."""
+    return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
 def warp(
@@ -122,12 +127,12 @@ def _warp_one(
 ) -> jax.Array:
     """An image [H, W, C] and its transform [2, 3] to a crop [height, width, C], float."""
     exact = image.dtype if image.dtype != jnp.uint8 else jnp.dtype(jnp.float32)
-    working = jnp.promote_types(exact, jnp.float32)
-    t = transform.astype(working)
+    working = _working(exact)
+    regular = jnp.isfinite(transform).all()
+    t = jnp.where(regular, transform.astype(working), jnp.eye(2, 3, dtype=working))
     determinant = t[0, 0] * t[1, 1] - t[0, 1] * t[1, 0]
-    regular = jnp.isfinite(t).all() & (jnp.abs(determinant) > jnp.finfo(working).tiny)
-    t = jnp.where(regular, t, jnp.eye(2, 3, dtype=working))
-    determinant = jnp.where(regular, determinant, jnp.ones_like(determinant))
+    some = jnp.abs(determinant) > jnp.finfo(working).tiny
+    regular, determinant = regular & some, jnp.where(some, determinant, jnp.ones_like(determinant))
 
     down, right = (jnp.arange(n, dtype=working) for n in (height, width))
     right, down = right[None, :] - t[0, 2], down[:, None] - t[1, 2]
