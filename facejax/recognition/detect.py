@@ -147,7 +147,9 @@ class YuNet:
             )
         self._own.network.setInputSize((image.shape[1], image.shape[0]))
         rows = self._own.network.detect(image)[1]
-        return np.zeros((0, 15), np.float32) if rows is None else rows
+        if rows is None:
+            return np.zeros((0, 15), np.float32)
+        return rows[np.isfinite(rows).all(axis=1)]  # OpenCV 4.11 has others, of odd photos
 
     def _whole(self, photo: np.ndarray, scale: float) -> np.ndarray:
         """The rows, in the photo's pixels, of a look at all of it."""
@@ -162,11 +164,11 @@ class YuNet:
             for left, wide in _spans(width):
                 rows = self._look(_canvas(image[top : top + tall, left : left + wide]))
                 low, high = rows[:, :2], rows[:, :2] + rows[:, 2:4]
-                kept = (rows[:, 2:4] <= _OVERLAP).all(axis=1)
+                kept = (rows[:, 2:4] <= _OVERLAP - 4).all(axis=1)
                 # What an edge inside the photo cuts is whole in the next tile.
                 for axis, start, length, end in ((0, left, wide, width), (1, top, tall, height)):
-                    kept &= (start == 0) | (low[:, axis] >= 0)
-                    kept &= (start + length >= end) | (high[:, axis] <= length)
+                    kept &= (start == 0) | (low[:, axis] >= 1)
+                    kept &= (start + length >= end) | (high[:, axis] <= length - 1)
                 yield _moved(rows[kept], photo, scale, (left, top))
 
 
@@ -266,7 +268,6 @@ def _moved(
 
 def _merged(rows: np.ndarray, width: int, height: int) -> Detection:
     """Each face once, the view with the highest score, from left to right; boxes in the photo."""
-    rows = rows[np.isfinite(rows).all(axis=1)]
     low = np.clip(rows[:, :2], 0, [width, height])
     high = np.clip(rows[:, :2] + rows[:, 2:4], 0, [width, height])
     area = (high - low).prod(axis=1)
