@@ -134,7 +134,7 @@ def test_the_network_sees_bgr(monkeypatch, stand_in):
     photo = np.zeros((33, 20, 3), np.uint8)
     photo[:] = (10, 20, 30)
     assert len(detector(photo).scores) == 0
-    assert seen[0].shape == (64, 32, 3)
+    assert seen[0].shape == (64, 64, 3)
     assert seen[0][32, 19].tolist() == [30, 20, 10]
     assert not seen[0][33:].any()
     assert not seen[0][:, 20:].any()

@@ -30,7 +30,7 @@ _FIRST_SIDE = 640  # the longest side at the first look: wider faces than some 5
 _CLOSE_SIDE = 320  # for a face that fills the photo
 _TILE, _OVERLAP = 1024, 192  # a larger tile is no faster, and takes 60 MB a megapixel
 _STEP = 8.0  # of scale, from one look to the next: a face of an overlap has 24 pixels in the one
-_GRAIN = 32  # of the detector's input
+_GRAIN, _LEAST = 32, 64  # of the sides of its input; OpenCV 4.11 reads beyond those of 32
 _FIRST_FACE, _LAST_FACE = 16, 20  # pixels that the smallest face has at the first and last look
 _SAME_FACE = 0.4  # intersection over union of two views of one face
 _WITHIN, _SURER = 0.7, 0.1  # a part of a face: its share inside the other, and the scores' distance
@@ -101,7 +101,7 @@ class YuNet:
         self._model = np.frombuffer(read_file(self.path), np.uint8)
         self._own = threading.local()  # OpenCV's networks are not safe to share
         try:
-            self._look(np.zeros((_GRAIN, _GRAIN, 3), np.uint8))
+            self._look(np.zeros((_LEAST, _LEAST, 3), np.uint8))
         except cv2.error as error:
             raise UserError(
                 f"{self.path} is not a YuNet face detector that OpenCV {cv2.__version__} can run: "
@@ -143,7 +143,7 @@ class YuNet:
         if not hasattr(self._own, "network"):
             nothing = np.zeros(0, np.uint8)
             self._own.network = cv2.FaceDetectorYN.create(
-                "onnx", self._model, nothing, (_GRAIN, _GRAIN), self.threshold, 0.3, 5000
+                "onnx", self._model, nothing, (_LEAST, _LEAST), self.threshold, 0.3, 5000
             )
         self._own.network.setInputSize((image.shape[1], image.shape[0]))
         rows = self._own.network.detect(image)[1]
@@ -237,7 +237,7 @@ def _resized(photo: np.ndarray, scale: float) -> np.ndarray:
 
 def _canvas(image: np.ndarray) -> np.ndarray:
     """RGB to BGR, black at the right and below up to a size that the network takes."""
-    height, width = (-(-n // _GRAIN) * _GRAIN for n in image.shape[:2])
+    height, width = (max(-(-n // _GRAIN) * _GRAIN, _LEAST) for n in image.shape[:2])
     canvas = np.zeros((height, width, 3), np.uint8)
     canvas[: image.shape[0], : image.shape[1]] = image[..., ::-1]
     return canvas
