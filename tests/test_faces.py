@@ -45,7 +45,8 @@ class Toy:
 
         self.program = program
 
-    def embed(self, crops, *, flip=False):
+    def embed(self, crops, *, flip=False, batch_size=32):
+        assert len(crops) <= batch_size
         assert crops.dtype == np.uint8
         self.batches.append(len(crops))
         crops = crops[:, :, ::-1] if flip else crops

@@ -34,7 +34,7 @@ _GRAIN, _LEAST = 32, 64  # of the sides of its input; OpenCV 4.11 reads beyond t
 _FIRST_FACE, _LAST_FACE = 16, 20  # pixels that the smallest face has at the first and last look
 _SAME_FACE = 0.4  # intersection over union of two views of one face
 _WITHIN, _SURER = 0.7, 0.1  # a part of a face: its share inside the other, and the scores' distance
-_PORTRAIT = 1 / 3  # of the photo's shorter side
+_PORTRAIT = 1 / 4  # of the photo's shorter side
 
 
 class Detection(NamedTuple):
@@ -83,7 +83,7 @@ class YuNet:
             rarely a face; real ones of 24 pixels score from 0.8.
           tiles: True looks for small faces in every photo, at some 60 ms a megapixel on two cores;
             False in none; "auto" in none where the first look found a portrait: a face higher
-            than a third of the photo's shorter side.
+            than a quarter of the photo's shorter side.
           smallest: width in pixels of the smallest faces that are looked for.
 
         Raises:

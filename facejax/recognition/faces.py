@@ -19,6 +19,7 @@ from facejax.recognition.detect import Detection, Detector, default_detector
 from facejax.recognition.photos import Photo, Photos, expand, read_ahead
 from facejax.recognition.quality import Quality, measure
 
+_BATCH = 32
 _SMALL_BATCHES = (1, 8)  # beside the full one, for what is left at the end
 _PATIENCE = 10  # photos that wait for a batch to fill, in batch sizes
 
@@ -39,7 +40,10 @@ class Card(Protocol):
 
 
 class Recognizer(Protocol):
-    """What embeds crops, of `facejax.recognition.open` or any other object like this."""
+    """What embeds crops: of `facejax.recognition.open`, or any other object like this.
+
+    Where other than the defaults are asked for, `embed` is given `flip` and `batch_size`, too.
+    """
 
     @property
     def card(self) -> Card:
@@ -147,7 +151,7 @@ def find_faces(
     recognizer: Recognizer,
     *,
     detector: Detector | None = None,
-    batch_size: int = 32,
+    batch_size: int = _BATCH,
     flip: bool | None = None,
     keep_crops: bool = False,
 ) -> Faces:
@@ -187,7 +191,7 @@ def iter_faces(
     recognizer: Recognizer,
     *,
     detector: Detector | None = None,
-    batch_size: int = 32,
+    batch_size: int = _BATCH,
     flip: bool | None = None,
     keep_crops: bool = False,
     workers: int | None = None,
@@ -272,9 +276,10 @@ def _embedded(
     sizes = [size for size in _SMALL_BATCHES if size < batch_size] + [batch_size]
     padded = np.zeros((next(n for n in sizes if n >= len(crops)), *crops.shape[1:]), np.uint8)
     padded[: len(crops)] = crops
-    embed: Any = recognizer.embed  # only those that can flip take `flip`
-    made = embed(padded) if flip is None else embed(padded, flip=flip)
-    embeddings = np.asarray(made, np.float32)
+    options: dict[str, Any] = {} if flip is None else {"flip": flip}
+    if batch_size != _BATCH:
+        options["batch_size"] = batch_size
+    embeddings = np.asarray(recognizer.embed(padded, **options), np.float32)
     if embeddings.ndim != 2 or len(embeddings) != len(padded):
         raise ValueError(
             f"the recogniser made embeddings {embeddings.shape} of {len(padded)} crops, not [N, D]"
