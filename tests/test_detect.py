@@ -14,6 +14,7 @@ from facejax.recognition.detect import (
     Detection,
     YuNet,
     _merged,
+    _moved,
     _spans,
     detect,
     packaged,
@@ -97,6 +98,25 @@ def test_what_stands_where_in_a_view_is_where_it_is_in_the_photo(stand_in):
     order = [0, 2, 1]
     assert np.abs(found.boxes - boxes[order]).max() < 2777 / 640
     assert np.abs(found.boxes[1] - boxes[2]).max() <= 2  # seen in a tile
+
+
+def test_a_shrunk_pixel_stands_for_the_middle_of_those_it_was_made_of():
+    photo = np.zeros((2000, 2560, 3), np.uint8)
+    given = np.array([row(10, 20, 30, 40, 0.9)], np.float32)
+    moved = _moved(given, photo, 0.25, (0, 100))[0]
+    np.testing.assert_allclose(moved[:4], [41.5, 481.5, 120, 160])
+    np.testing.assert_allclose(moved[4:6], [41.5, 481.5])
+    assert moved[14] == given[0, 14]
+    np.testing.assert_array_equal(_moved(given, photo, 1.0, (5, 7))[0, :4], [15, 27, 30, 40])
+
+
+def test_in_tiles_only_small_faces_count(stand_in, monkeypatch):
+    """A large one is found whole at a coarser look; here it would be a part of one."""
+    detector = stand_in()
+    rows = np.array([row(300, 300, 400, 400, 0.9), row(100, 100, 90, 90, 0.9)], np.float32)
+    monkeypatch.setattr(YuNet, "_look", lambda self, image: rows)
+    (found,) = detector._tiled(np.zeros((900, 900, 3), np.uint8), 1.0)
+    np.testing.assert_array_equal(found, rows[1:])
 
 
 def test_tiles_are_for_small_faces_in_large_photos(stand_in, monkeypatch):

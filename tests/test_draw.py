@@ -134,6 +134,8 @@ def test_text_is_whole_or_cut_with_a_sign():
     assert short.max() > 0.9
     for mask in (short, long):  # a margin on every side
         assert mask[:, 0].max() == mask[:, -1].max() == mask[0].max() == mask[-1].max() == 0
+    shrunk = draw._written("Maximiliane von Hohenlohe", 30, 300)
+    assert shrunk.shape[0] < draw._written("Max", 30, 300).shape[0]  # rather than cut
     accents = draw._written("Žofie Ångström Жанна gjpqy", 20, 400)
     assert accents[0].max() == accents[-1].max() == 0
     one = draw._written("É", 20, 400)
