@@ -118,7 +118,7 @@ def test_batches_have_few_sizes_and_nothing_recompiles():
     align._warper.cache_clear()
     rng = np.random.default_rng(0)
     for repeat in range(3):
-        counts = rng.integers(0, 9, 40)
+        counts = rng.integers(0, 9, 20)
         photos = (photo_of(count, seed) for seed, count in enumerate(counts))
         toy.batches.clear()
         faces = find_faces(photos, toy, detector=toy_detector, batch_size=16)

@@ -8,45 +8,13 @@ import pytest
 from scipy.special import erf
 
 from facejax.recognition import quality
-from facejax.recognition.align import crop_faces
 from facejax.recognition.quality import Quality, blur, light, measure, pose, reasons
 from facejax.synthetic import draw_identity, draw_nuisance
 from facejax.synthetic.shape import nose_and_mouth, rotation, skin_distance
-from tests.rendered import ARCFACE, rendered, yunet_or_skip
+from tests.rendered import ARCFACE
 
 EYES = 35.24  # pixels between the eyes of the template
 FINE = Quality(60.0, 0.02, 3.0, -4.0, 2.0, 120.0, 40.0)
-
-BLURS = [0.0, 0.006, 0.012, 0.02, 0.03]  # standard deviation as a share of the width
-YAWS = [-0.7, -0.35, 0.0, 0.35, 0.7]
-PEOPLE = [3, 10]
-
-
-@pytest.fixture(scope="module")
-def series():
-    """Of each person: the blurs, then the yaws; one call of the renderer."""
-    count = len(BLURS) + len(YAWS)
-    drawn = {
-        "blur": (BLURS + [0.0] * len(YAWS)) * len(PEOPLE),
-        "yaw": ([0.0] * len(BLURS) + YAWS) * len(PEOPLE),
-    }
-    people = [person for person in PEOPLE for _ in range(count)]
-    return rendered(people, **drawn).reshape(len(PEOPLE), count, 112, 112, 3)
-
-
-def test_rendered_blur_is_measured(series):
-    """Known to the renderer in pixels; what a rendered edge has of its own adds in squares."""
-    template = ARCFACE * 0.72 + 14  # about where a rendered face's landmarks are
-    eyes = np.linalg.norm(template[1] - template[0])
-    for person in series:
-        measured = np.array([blur(image, template) for image in person[: len(BLURS)]])
-        known = 112 * np.array(BLURS) / eyes
-        wanted = np.sqrt(known**2 + measured[0] ** 2)
-        print(np.round(measured, 4), np.round(wanted, 4))
-        assert (np.diff(measured) > 0).all()
-        np.testing.assert_allclose(measured, wanted, rtol=0.3)
-        assert not reasons(FINE._replace(blur=measured[0]))
-        assert "blurred" in reasons(FINE._replace(blur=measured[-1]))[0]
 
 
 def edges(sigma, *, low=60.0, high=180.0, size=112):
@@ -165,19 +133,6 @@ def test_synthetic_heads_turn():
     assert np.abs(yaws - np.degrees(turns)).mean() < 8
 
 
-def test_rendered_heads_turn(series):
-    """The same with the detector's landmarks, of pictures."""
-    yunet = yunet_or_skip()
-    for person in series:
-        faces = [yunet(cv2.resize(image, (224, 224))) for image in person[len(BLURS) :]]
-        yaws = pose(np.stack([face.landmarks[0] for face in faces]))[:, 0]
-        print(np.round(yaws), np.degrees(YAWS).round())
-        assert (np.diff(yaws) > 0).all()
-        assert np.abs(yaws - np.degrees(YAWS)).max() < 25
-        turned = [bool(reasons(FINE._replace(yaw=yaw), maximum_yaw=30)) for yaw in yaws]
-        assert turned[::2] == [True, False, True]
-
-
 def test_light_is_that_of_the_face():
     image = np.full((112, 112, 3), 240, np.uint8)
     image[20:, 10:102] = (100, 100, 100)
@@ -213,23 +168,6 @@ def test_reasons_are_clauses_with_numbers():
     for limit, value in (("yaw", quality.MAXIMUM_YAW), ("pitch", quality.MAXIMUM_PITCH)):
         assert reasons(FINE._replace(**{limit: -value})) == []
         assert len(reasons(FINE._replace(**{limit: -value - 0.1}))) == 1
-
-
-def test_a_face_seen_smaller_is_more_blurred_and_smaller(series):
-    """Down to 8 pixels between the eyes and up again, as a distant face is."""
-    image = cv2.resize(series[0, 0], (448, 448), interpolation=cv2.INTER_CUBIC)
-    points = (ARCFACE * 0.72 + 14) * 4
-    found = []
-    for size in (448, 224, 112, 56, 36):
-        photo = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-        here = ((points + 0.5) * size / 448 - 0.5)[None]
-        found += measure(here, crop_faces(photo, here, ARCFACE, 112), ARCFACE)
-    sizes, blurs = ([getattr(one, name) for one in found] for name in ("size", "blur"))
-    assert sizes == sorted(sizes, reverse=True)
-    assert blurs[1:] == sorted(blurs[1:])
-    np.testing.assert_allclose(
-        np.array(sizes) / sizes[0], np.array([448, 224, 112, 56, 36]) / 448, rtol=0.01
-    )
 
 
 def test_real_crops_are_sane(real_faces):
