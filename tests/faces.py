@@ -39,15 +39,22 @@ class Face:
 
 
 @dataclasses.dataclass(frozen=True)
+class PhotoFaces:
+    source: str
+    faces: tuple[Face, ...] = ()
+    skipped: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Faces:
-    all: list[Face]
-    skipped: list[tuple[str, str]]
+    photos: list[PhotoFaces]
+
+    @property
+    def skipped(self):
+        return [(photo.source, photo.skipped) for photo in self.photos if photo.skipped]
 
     def __iter__(self):
-        return iter(self.all)
-
-    def __len__(self):
-        return len(self.all)
+        return (face for photo in self.photos for face in photo.faces)
 
 
 @dataclasses.dataclass(frozen=True)

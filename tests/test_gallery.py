@@ -14,7 +14,7 @@ import pytest
 from facejax.errors import UserError
 from facejax.recognition.gallery import Gallery
 from facejax.recognition.thresholds import Threshold
-from tests.faces import SIZE, Card, Face, Faces, Quality, Recognizer, person, photo
+from tests.faces import SIZE, Card, Face, Faces, PhotoFaces, Quality, Recognizer, person, photo
 
 THRESHOLDS = (
     Threshold(far=1e-2, cosine=0.3, upper_bound=1.2e-2, negatives=10_000, data="toys"),
@@ -438,15 +438,17 @@ def photos(monkeypatch):
 
     def find_faces(paths, recognizer):
         asked.append(recognizer)
-        faces, skipped = [], []
+        found = []
         for path in map(str, paths):
-            if pathlib.Path(path).name not in content:
-                skipped.append((path, "it is damaged"))
+            if path not in content:
+                found.append(PhotoFaces(path, skipped="it is damaged"))
                 continue
-            for number, (seed, size) in enumerate(content[pathlib.Path(path).name]):
-                row = photo(seed, int(size))
-                faces.append(Face(path, number, row, Quality(size, blurred=size < 4)))
-        return Faces(faces, skipped)
+            faces = [
+                Face(path, number, photo(seed, int(size)), Quality(size, blurred=size < 4))
+                for number, (seed, size) in enumerate(content[path])
+            ]
+            found.append(PhotoFaces(path, tuple(faces)))
+        return Faces(found)
 
     def reasons(quality):
         said = [f"too small: {quality.size:.0f} px"] if quality.size < 10 else []

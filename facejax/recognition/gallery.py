@@ -162,8 +162,8 @@ class Gallery:
 
         Args:
           name: of the person; the gallery keeps it in Unicode's NFC (`clean_name`).
-          faces: a photo (a path, or uint8 [H, W, 3]), a folder of photos, a `Face`, embeddings
-            (float [D] or [N, D]), or a sequence of such, all of this person.
+          faces: a photo (a path, encoded bytes, or uint8 [H, W, 3]), a folder of photos, a `Face`,
+            embeddings (float [D] or [N, D]), or a sequence of such, all of this person.
           face: which of a photo's faces, counted from the left; None wants only one to be there.
           check: face -> the reasons against it, in words; a quality or liveness function of one's
             own. None takes every face. Plain embeddings are not checked.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,9 +43,9 @@ def collect(
     """Samples of whatever was given, in its order.
 
     Args:
-      given: a photo (a path, or uint8 [H, W, 3]), a face (what has an `embedding`), embeddings
-        (float [D] or [N, D]), or a sequence of such.
-      find: photos -> faces, a sequence with `skipped`.
+      given: a photo (a path, encoded bytes, or uint8 [H, W, 3]), a face (what has an `embedding`),
+        embeddings (float [D] or [N, D]), or a sequence of such.
+      find: photos -> `Faces`.
 
     Returns:
       samples: of the faces.
@@ -55,8 +54,8 @@ def collect(
     Raises:
       UserError: an embedding is no vector of finite numbers, or zero.
     """
-    skipped = list(getattr(given, "skipped", ()))
-    if isinstance(given, str | os.PathLike) or hasattr(given, "embedding"):
+    skipped = _without_faces(given)
+    if isinstance(given, str | os.PathLike | bytes) or hasattr(given, "embedding"):
         given = [given]
     elif isinstance(given, np.ndarray) or hasattr(given, "__array__"):
         array = np.asarray(given)
@@ -71,7 +70,7 @@ def collect(
     samples: list[Sample] = []
     photos: list[Any] = []
     for number, item in enumerate(given):
-        if isinstance(item, str | os.PathLike) or getattr(item, "ndim", 0) == 3:
+        if isinstance(item, str | os.PathLike | bytes) or getattr(item, "ndim", 0) == 3:
             photos.append(item)
         elif hasattr(item, "embedding"):
             samples.append(Sample(_unit(item.embedding), item.source, item.number, item))
@@ -79,14 +78,8 @@ def collect(
             samples.append(Sample(_unit(item), "", number, None))
     if photos:
         found = find(photos)
-        skipped += list(found.skipped)
+        skipped += _without_faces(found)
         samples += [Sample(_unit(one.embedding), one.source, one.number, one) for one in found]
-        known = {sample.source for sample in samples} | {source for source, _ in skipped}
-        for photo in photos:
-            if not isinstance(photo, str | os.PathLike) or pathlib.Path(photo).is_dir():
-                continue
-            if not known & {str(photo), pathlib.Path(photo).name}:
-                skipped.append((str(photo), "there is no face in it"))
     return samples, skipped
 
 
@@ -121,6 +114,16 @@ def one_a_photo(samples: list[Sample], face: int | None) -> tuple[list[Sample], 
             reason = f"there is no face {face} in it, only {', '.join(map(str, numbers))}"
             refused.append(Refusal(sample.source, -1, (reason,)))
     return kept, refused
+
+
+def _without_faces(faces: Any) -> list[tuple[str, str]]:
+    """The photos of `Faces` that gave none, and why."""
+    empty = [
+        (photo.source, "there is no face in it")
+        for photo in getattr(faces, "photos", ())
+        if not photo.faces and not photo.skipped
+    ]
+    return list(getattr(faces, "skipped", ())) + empty
 
 
 def _unit(embedding: Any) -> np.ndarray:
