@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-SIZE = 32
+SIZE = 64
 
 
 def person(seed: int, size: int = SIZE) -> np.ndarray:

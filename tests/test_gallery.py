@@ -365,7 +365,7 @@ def test_another_recognizer_is_refused_by_name(three, tmp_path):
     said = refused(Gallery, tmp_path / "people", recognizer=other)
     assert "written by the recognizer toy (aaaaaaaaaaaa)" in said
     assert "sface (bbbbbbbbbbbb)" in said
-    assert "embeddings of length 32, and an embedding has 8" in refused(
+    assert "embeddings of length 64, and an embedding has 8" in refused(
         three.identify, person(0, 8)
     )
     said = refused(Gallery, tmp_path / "people", dtype="int8")
@@ -380,8 +380,8 @@ def test_wrong_embeddings(three):
     for wrong, why in [
         (np.zeros(SIZE), "zero or not finite"),
         (np.full(SIZE, np.nan), "zero or not finite"),
-        (np.ones((2, 3, SIZE)), "this one is [2, 3, 32]"),
-        ([photo(0, 1), person(0, 8)], "lengths [8, 32]"),
+        (np.ones((2, 3, SIZE)), "this one is [2, 3, 64]"),
+        ([photo(0, 1), person(0, 8)], "lengths [8, 64]"),
         (np.ones(()), "this one is []"),
     ]:
         assert why in refused(three.identify, wrong)
