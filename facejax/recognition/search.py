@@ -12,7 +12,8 @@ from jax import lax
 
 from facejax.compilation import jit
 
-BLOCK = 65_536
+BLOCK = 65_536  # rows of a block in `top_k`
+INDEX_BLOCK = 32_768  # and in an `Index`, whose last one is not full
 _SMALLEST = 1024  # rows of a block that has just been begun
 _QUERIES = (1, 8, 64)  # sizes that queries are padded to, so that few programs are compiled
 _ROWS = (64, 4096)  # and rows that are written
@@ -53,8 +54,9 @@ def top_k(
     best = _nothing(len(queries), k, None)
     start = 0
     for rows in _blocks(matrix, block):
-        best = _program(k)(best, queries, rows, None, None, np.int32(start))
+        before, best = best, _program(k)(best, queries, rows, None, None, np.int32(start))
         start += len(rows)
+        jax.block_until_ready(before)  # what waits in line has its memory already
     return best
 
 
@@ -99,7 +101,7 @@ class Index:
         size: int,
         *,
         dtype: str = "float32",
-        block: int = BLOCK,
+        block: int = INDEX_BLOCK,
         devices: Sequence[jax.Device] | None = None,
     ):
         self.size = size
@@ -184,10 +186,13 @@ class Index:
         """Similarities [Q, k] and slots [Q, k]; each device goes through its own blocks."""
         used = self._devices[: len(self._blocks)]
         carried = [_nothing(len(queries), k, device) for device in used]
+        before = list(carried)
         placed = [jax.device_put(queries, device) for device in used]
         start = 0
         for number, block in enumerate(self._blocks):
             on = number % len(used)
+            jax.block_until_ready(before[on])  # what waits in line has its memory already
+            before[on] = carried[on]
             carried[on] = _program(k)(carried[on], placed[on], *block, np.int32(start))
             start += len(block.valid)
         values, slots = (np.concatenate([np.asarray(a) for a in each], axis=1)
@@ -203,9 +208,12 @@ class Index:
         """Where the keys are, -1 of those that are nowhere."""
         keys = np.asarray(keys, np.int64)
         slots = np.full(len(keys), -1, np.int64)
-        held = np.flatnonzero(np.isin(self._keys, keys))
+        if not len(keys):
+            return slots
         order = np.argsort(keys)
-        slots[order[np.searchsorted(keys, self._keys[held], sorter=order)]] = held
+        places = order[np.searchsorted(keys, self._keys, sorter=order) % len(keys)]
+        held = np.flatnonzero(keys[places] == self._keys)
+        slots[places[held]] = held
         return slots
 
     def _write(self, slots: np.ndarray, rows: np.ndarray, *, valid: bool) -> None:
