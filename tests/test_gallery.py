@@ -279,7 +279,8 @@ def plant(path: pathlib.Path, content: bytes) -> int:
     `secure_delete` does not know of those; how many pages got them is returned.
     """
     held, planted = bytearray(path.read_bytes()), 0
-    for page in range(4096, len(held), 4096):
+    size = int.from_bytes(held[16:18])
+    for page in range(size, len(held), size):
         cells, start = (int.from_bytes(held[page + at : page + at + 2]) for at in (3, 5))
         if held[page] in (10, 13) and start - 8 - 2 * cells > len(content) + 20:  # leaves
             at = page + start - len(content) - 5
@@ -434,6 +435,8 @@ def test_damage_is_one_sentence(three, tmp_path):
     assert "is damaged: restore a copy" in said
     path.write_bytes(whole[:100] + bytes(4000) + whole[4100:])
     assert "damaged" in refused(Gallery, path)
+    path.write_bytes(whole.replace(b"name TEXT NOT NULL", b"n\xb8me T\xd0XT N\xb8T NULL"))
+    assert "damaged" in refused(lambda: Gallery(path).names())  # what SQLite says is no UTF-8
 
 
 # Photos.

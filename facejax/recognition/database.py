@@ -24,6 +24,7 @@ from facejax.recognition.tables import gallery, people, removed, templates
 
 TIMEOUT = 30.0
 _SUFFIX = ".sqlite"
+_PAGE = 16_384  # bytes: in pages of 4096 a template of 512 floats would take one of its own
 
 _Result = TypeVar("_Result")
 
@@ -230,6 +231,7 @@ class Database:
         with self._telling(), self._engine.connect() as connection:
             raw = connection.connection.driver_connection
             if self._path is not None and raw is not None:
+                raw.execute(f"PRAGMA page_size = {_PAGE}")
                 # Two processes that make one file at once: SQLite does not wait here by itself.
                 self._waiting(lambda: raw.execute("PRAGMA journal_mode = WAL").fetchone())
         with self._turn() as connection:
@@ -250,7 +252,7 @@ class Database:
         except (sql.exc.DBAPIError, sqlite3.Error) as error:
             original: Any = error.orig if isinstance(error, sql.exc.DBAPIError) else error
             raise self._sentence(original, busy) from error
-        except (sql.exc.NoResultFound, json.JSONDecodeError) as error:
+        except (sql.exc.NoResultFound, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise self._damaged() from error
 
     def _damaged(self) -> UserError:

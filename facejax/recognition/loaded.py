@@ -150,7 +150,10 @@ class Loaded:
             sums = np.zeros((len(part), self._size), np.float64)
             for rows in _batches(connection, _embeddings().where(theirs)):
                 owners = np.array([row.person for row in rows], np.int64)
-                np.add.at(sums, np.searchsorted(part, owners), self._unpack(rows))
+                order = np.argsort(owners, kind="stable")
+                held, first = np.unique(owners[order], return_index=True)
+                added = np.add.reduceat(self._unpack(rows)[order], first, axis=0, dtype=np.float64)
+                sums[np.searchsorted(part, held)] += added
             lengths = np.linalg.norm(sums, axis=1, keepdims=True)
             self._means.put(part, (sums / np.maximum(lengths, 1e-12)).astype(np.float32))
         self._moved.clear()
