@@ -213,6 +213,8 @@ def test_rename_and_merge(three):
     three.merge(["Bob", "Both"], "Both")
     assert three.names() == ["Both"]
     assert "nobody named Ann" in refused(three.merge, ["Ann", "Both"], "Both")
+    assert "nobody is to become Zoe" in refused(three.merge, [], "Zoe")
+    assert "no pool 'median'" in refused(three.identify, photo(0, 0), pool="median")
 
 
 def test_what_another_process_changes_is_seen_by_the_next_search(tmp_path):

@@ -253,6 +253,8 @@ class Gallery:
         with self._database.writing() as (connection, stamp):
             numbers = [self._person(connection, name) for name in others if name != into]
             target = enrolling.find(connection, into)
+            if target is None and not numbers:
+                raise UserError(f"nobody is to become {into}: give the names of those who are")
             if target is None:
                 target = enrolling.insert(connection, into, stamp)
             for person in numbers:
@@ -282,6 +284,7 @@ class Gallery:
         Raises:
           UserError: there is nobody of that name, not one face, or no threshold for that FAR.
         """
+        _check_pool(pool)
         name = clean_name(name)
         samples, skipped = self._collect(faces)
         samples, refused = one_a_photo(samples, face)
@@ -322,7 +325,7 @@ class Gallery:
         Args:
           faces: a photo, a folder, a `Face`, embeddings (float [D] or [N, D]), or a sequence of
             such.
-          k: how many names to give of each, the most similar first.
+          k: how many names to give of each, two at least, the most similar first.
           threshold: the cosine from which it is somebody; None takes the gallery's for `far`.
           far: the false accept rate of one comparison, 0 to 1.
           fpir: the share of strangers who may get a name, 0 to 1; in place of `far`, which is then
@@ -336,6 +339,7 @@ class Gallery:
         Raises:
           UserError: there is no threshold for that FAR, or the embeddings are another recognizer's.
         """
+        _check_pool(pool)
         samples, skipped = self._collect(faces)
         if fpir is not None:
             far = fpir / max(1, len(self))
@@ -452,8 +456,6 @@ class Gallery:
 
     def _search(self, queries: np.ndarray, k: int, pool: Pool) -> list[list[Candidate]]:
         """Of each query the names with the largest similarities, falling."""
-        if pool not in ("best", "mean"):
-            raise ValueError(f"pool is best or mean, not {pool}")
         with self._lock:
             loaded = self._refreshed(pool)
             if loaded is None:
@@ -505,3 +507,8 @@ class Gallery:
         if person is None:
             raise UserError(f"there is nobody named {name} in {self}: see its names")
         return person
+
+
+def _check_pool(pool: str) -> None:
+    if pool not in ("best", "mean"):
+        raise UserError(f"there is no pool {pool!r}: take best or mean")
