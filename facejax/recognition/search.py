@@ -16,7 +16,7 @@ BLOCK = 65_536  # rows of a block in `top_k`
 INDEX_BLOCK = 32_768  # and in an `Index`, whose last one is not full
 _SMALLEST = 1024  # rows of a block that has just been begun
 _QUERIES = (1, 8, 64)  # sizes that queries are padded to, so that few programs are compiled
-_ROWS = (64, 4096)  # and rows that are written
+_ROWS = (64, 2048)  # and rows that are written
 
 
 def top_k(
@@ -110,6 +110,7 @@ class Index:
         self._devices = list(devices or jax.local_devices())
         self._blocks: list[_Block] = []
         self._keys = np.zeros(0, np.int64)  # of all the slots of all the blocks; -1 is a free one
+        self._highest = -1
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._keys >= 0))
@@ -146,6 +147,7 @@ class Index:
         slots[added] = free[: len(added)]
         self._write(slots, np.ascontiguousarray(rows, np.float32), valid=True)
         self._keys[slots] = keys
+        self._highest = max(self._highest, int(np.max(keys)))
 
     def drop(self, keys: np.ndarray) -> None:
         """Removes rows, whose places are zeroed; keys that aren't there are passed over.
@@ -208,7 +210,7 @@ class Index:
         """Where the keys are, -1 of those that are nowhere."""
         keys = np.asarray(keys, np.int64)
         slots = np.full(len(keys), -1, np.int64)
-        if not len(keys):
+        if not len(keys) or keys.min() > self._highest:  # as when a gallery is loaded
             return slots
         order = np.argsort(keys)
         places = order[np.searchsorted(keys, self._keys, sorter=order) % len(keys)]
