@@ -29,7 +29,7 @@ from absl import app, flags, logging
 from facejax import models
 from facejax.recognition import make_embedder
 from facejax.recognition.align import crop_faces, crop_regions, cut
-from facejax.recognition.detect import YuNet
+from facejax.recognition.detection import YuNet
 from facejax.recognition.faces import find_faces
 from facejax.recognition.photos import Photo, expand, read_ahead, read_photo
 from facejax.recognition.quality import measure

@@ -8,17 +8,6 @@ import numpy as np
 
 from facejax.synthetic import draw_identity, draw_nuisance, render
 
-ARCFACE = np.array(
-    [
-        [38.2946, 51.6963],
-        [73.5318, 51.5014],
-        [56.0252, 71.7366],
-        [41.5493, 92.3655],
-        [70.7299, 92.2041],
-    ],
-    np.float32,
-)
-
 
 def rendered(people: list[int], size: int = 112, **nuisances: list[float]) -> np.ndarray:
     """Passport photographs uint8 [N, size, size, 3] of people, but for the nuisances given."""
@@ -41,7 +30,7 @@ def yunet_or_skip():
     import pytest
 
     from facejax.errors import UserError
-    from facejax.recognition.detect import YuNet
+    from facejax.recognition.detection import YuNet
 
     try:
         return YuNet()

@@ -10,8 +10,8 @@ import pytest
 
 from facejax.errors import UserError
 from facejax.recognition import align
+from facejax.recognition.templates import ARCFACE
 from tests.pictures import assert_one_sentence, smooth
-from tests.rendered import ARCFACE
 
 TEMPLATE = ARCFACE.astype(np.float64)
 EXACT_WARP = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 4 rounds positions to 1/32 pixel

@@ -13,11 +13,12 @@ import pytest
 
 from facejax.errors import UserError
 from facejax.recognition import align
-from facejax.recognition.detect import Detection
+from facejax.recognition.detection import Detection
 from facejax.recognition.faces import find_faces, iter_faces
 from facejax.recognition.photos import read_photo
+from facejax.recognition.templates import ARCFACE
 from tests.pictures import assert_one_sentence, encode, smooth
-from tests.rendered import ARCFACE, yunet_or_skip
+from tests.rendered import yunet_or_skip
 
 SIZE = (28, 24)
 TEMPLATE = ARCFACE * 0.25 - np.float32([2, 0])

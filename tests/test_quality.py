@@ -9,9 +9,9 @@ from scipy.special import erf
 
 from facejax.recognition import quality
 from facejax.recognition.quality import Quality, blur, light, measure, pose, reasons
+from facejax.recognition.templates import ARCFACE
 from facejax.synthetic import draw_identity, draw_nuisance
 from facejax.synthetic.shape import nose_and_mouth, rotation, skin_distance
-from tests.rendered import ARCFACE
 
 EYES = 35.24  # pixels between the eyes of the template
 FINE = Quality(60.0, 0.02, 3.0, -4.0, 2.0, 120.0, 40.0)

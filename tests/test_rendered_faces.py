@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from facejax.recognition.align import crop_faces
-from facejax.recognition.detect import YuNet, packaged
+from facejax.recognition.detection import YuNet, packaged
 from facejax.recognition.quality import Quality, blur, measure, pose, reasons
-from tests.rendered import ARCFACE, rendered, yunet_or_skip
+from facejax.recognition.templates import ARCFACE
+from tests.rendered import rendered, yunet_or_skip
 
 FINE = Quality(60.0, 0.02, 3.0, -4.0, 2.0, 120.0, 40.0)
 BLURS = [0.0, 0.008, 0.016, 0.03]  # standard deviation as a share of the width

@@ -17,6 +17,7 @@ import numpy as np
 
 from facejax.compilation import jit
 from facejax.errors import UserError
+from facejax.recognition.templates import height_width
 
 # Points this near each other, as a share of their distance from the origin, are one point.
 _COINCIDENT = 1e-6
@@ -114,7 +115,7 @@ def warp(
         raise ValueError(f"images must be uint8 or float, not {images.dtype}")
     if border not in _BORDERS:
         raise ValueError(f"border must be one of {', '.join(_BORDERS)}, not {border!r}")
-    height, width = sides(size)
+    height, width = height_width(size)
     leading, shape = images.shape[:-3], images.shape[-3:]
     crop = functools.partial(_warp_one, height=height, width=width, border=border)
     crops = jax.vmap(crop)(images.reshape(-1, *shape), transforms.reshape(-1, 2, 3))
@@ -157,12 +158,6 @@ def _warp_one(
     lower = pixel(row + 1, column) * (1 - beside) + pixel(row + 1, column + 1) * beside
     crop = upper * (1 - below) + lower * below
     return jnp.where(regular, crop, jnp.zeros_like(crop)).astype(exact)
-
-
-def sides(size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a size that may be the side of a square."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
 
 
 class Region(NamedTuple):
@@ -217,7 +212,10 @@ def cut(
                 f"the landmarks of face {number} are not five finite points apart from each other "
                 f"({np.round(landmarks[number], 1).tolist()}): give those that a detector finds."
             )
-    return [_region(photo, transform, sides(size), border) for transform in np.asarray(transforms)]
+    return [
+        _region(photo, transform, height_width(size), border)
+        for transform in np.asarray(transforms)
+    ]
 
 
 def _region(photo: np.ndarray, transform: np.ndarray, size: tuple[int, int], border: str) -> Region:
@@ -281,7 +279,7 @@ def crop_regions(
     Returns:
       uint8 [len(regions), height, width, 3].
     """
-    size = sides(size)
+    size = height_width(size)
     crops = np.zeros((len(regions), *size, 3), np.uint8)
     for side in _squares(size):
         chosen = [i for i, region in enumerate(regions) if len(region.pixels) == side]

@@ -14,10 +14,11 @@ from typing import Any, Protocol, overload
 import numpy as np
 
 from facejax.errors import UserError
-from facejax.recognition.align import Region, crop_regions, cut, sides
-from facejax.recognition.detect import Detection, Detector, default_detector
+from facejax.recognition.align import Region, crop_regions, cut
+from facejax.recognition.detection import Detection, Detector, default_detector
 from facejax.recognition.photos import Photo, Photos, expand, read_ahead
 from facejax.recognition.quality import Quality, measure
+from facejax.recognition.templates import height_width
 
 _BATCH = 32
 _SMALL_BATCHES = (1, 8)  # beside the full one, for what is left at the end
@@ -222,7 +223,7 @@ def iter_faces(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     finder = default_detector() if detector is None else detector
     template = np.asarray(recognizer.card.template, np.float64)
-    size = sides(recognizer.card.image_size)
+    size = height_width(recognizer.card.image_size)
 
     def look(photo: Photo) -> _Seen:
         try:

@@ -57,4 +57,5 @@ def height_width(image_size: Size) -> tuple[int, int]:
     Args:
       image_size: in pixels, the side or (height, width).
     """
-    return (image_size, image_size) if isinstance(image_size, int) else image_size
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return int(height), int(width)

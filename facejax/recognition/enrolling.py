@@ -1,0 +1,167 @@
+"""Templates into a gallery's tables, in a transaction of the caller's."""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sql
+
+from facejax.errors import UserError
+from facejax.recognition.loaded import Loaded
+from facejax.recognition.matches import Refusal
+from facejax.recognition.samples import Sample
+from facejax.recognition.tables import pack, people, templates, unpack
+
+SAME_TEMPLATE = 1 - 1e-5  # cosine of what is one embedding but for rounding
+
+
+def find(connection: sql.Connection, name: str) -> int | None:
+    """A person's number; None where there is nobody of that name.
+
+    Args:
+      connection: in a transaction.
+      name: as the gallery keeps it.
+    """
+    return connection.scalar(sql.select(people.c.id).where(people.c.name == name))
+
+
+def insert(connection: sql.Connection, name: str, stamp: int) -> int:
+    """A new person's number.
+
+    Args:
+      connection: in a writing transaction.
+      name: as the gallery keeps it.
+      stamp: of the transaction.
+    """
+    done = connection.execute(sql.insert(people).values(name=name, changed=stamp))
+    assert done.inserted_primary_key is not None
+    return done.inserted_primary_key[0]
+
+
+def of_person(
+    connection: sql.Connection, person: int, *, dtype: str, size: int, shown: str
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """A person's templates.
+
+    Args:
+      connection: in a transaction.
+      person: the number.
+      dtype: of the gallery's templates.
+      size: length D of an embedding.
+      shown: the gallery, for the sentence.
+
+    Returns:
+      embeddings: float32 [n, D].
+      known: the number and the checksum of each.
+
+    Raises:
+      UserError: one is damaged.
+    """
+    kept = templates.c
+    chosen = sql.select(kept.id, kept.embedding, kept.scale, kept.checksum)
+    rows = connection.execute(chosen.where(kept.person == person).order_by(kept.id)).all()
+    embeddings = unpack(rows, dtype=dtype, size=size)
+    if embeddings is None:
+        raise UserError(
+            f"a template in {shown} is damaged: remove that person and enroll them anew, or "
+            "restore a copy"
+        )
+    return embeddings, [(row.id, row.checksum) for row in rows]
+
+
+def without_others(
+    loaded: Loaded, samples: list[Sample], person: int | None, *, limit: float
+) -> tuple[list[Sample], list[Refusal]]:
+    """Leaves out the faces that are enrolled under another name.
+
+    Args:
+      loaded: the gallery, up to date.
+      samples: one person's.
+      person: that person's number; None is not there yet.
+      limit: the cosine from which a face is that of whoever it resembles.
+    """
+    similarities, persons = loaded.best(np.array([one.embedding for one in samples]), 2)
+    kept: list[Sample] = []
+    refused: list[Refusal] = []
+    for sample, values, row in zip(samples, similarities, persons.tolist(), strict=True):
+        others = [
+            (float(value), loaded.names[other])
+            for value, other in zip(values, row, strict=True)
+            if other not in (-1, person) and value >= limit
+        ]
+        if not others:
+            kept.append(sample)
+            continue
+        value, other = others[0]
+        reason = f"this face is enrolled as {other} ({value:.2f}, from {limit:.2f} on)"
+        refused.append(Refusal(sample.source, sample.number, (reason,)))
+    return kept, refused
+
+
+def add(
+    connection: sql.Connection,
+    stamp: int,
+    person: int,
+    samples: list[Sample],
+    *,
+    dtype: str,
+    shown: str,
+) -> list[int]:
+    """Adds templates to a person; of an embedding that is there already, its number is given.
+
+    Args:
+      connection: in a writing transaction.
+      stamp: of the transaction.
+      person: the number.
+      samples: to be added.
+      dtype: of the gallery's templates.
+      shown: the gallery, for the sentence.
+
+    Returns:
+      The number of each sample's template.
+    """
+    embeddings = np.array([sample.embedding for sample in samples])
+    size = embeddings.shape[1]
+    theirs, known = of_person(connection, person, dtype=dtype, size=size, shown=shown)
+    numbers = []
+    for sample, row in zip(samples, pack(embeddings, dtype=dtype), strict=True):
+        alike = theirs @ sample.embedding >= SAME_TEMPLATE
+        alike |= np.array([row["checksum"] == checksum for _, checksum in known], bool)
+        if alike.any():
+            numbers.append(known[int(alike.argmax())][0])
+            continue
+        values = {**row, **_details(sample), "person": person, "changed": stamp}
+        done = connection.execute(sql.insert(templates).values(values))
+        assert done.inserted_primary_key is not None
+        numbers.append(done.inserted_primary_key[0])
+        theirs = np.concatenate([theirs, sample.embedding[None]])
+        known.append((numbers[-1], row["checksum"]))
+    return numbers
+
+
+def _details(sample: Sample) -> dict[str, Any]:
+    """The columns that say where a template comes from."""
+    face = sample.face
+    columns = {"source": sample.source, "number": sample.number}
+    if face is None:
+        return columns
+    quality = face.quality
+    if dataclasses.is_dataclass(quality) and not isinstance(quality, type):
+        quality = dataclasses.asdict(quality)
+    elif hasattr(quality, "_asdict"):
+        quality = quality._asdict()
+    return {
+        **columns,
+        "box": _json(face.box),
+        "landmarks": _json(face.landmarks),
+        "quality": _json(quality),
+        "score": None if face.score is None else float(face.score),
+    }
+
+
+def _json(value: Any) -> str | None:
+    """As JSON, arrays as lists."""
+    if value is None:
+        return None
+    return json.dumps(value, default=lambda one: np.asarray(one).tolist())

@@ -1,0 +1,60 @@
+"""Which similarity is enough: thresholds that were calibrated for false accept rates (FAR)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from facejax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """One calibrated cosine.
+
+    Attributes:
+      far: the share of pairs of different people that reach `cosine`, 0 to 1.
+      cosine: the threshold.
+      upper_bound: of the FAR, by its confidence interval; None where none was computed.
+      negatives: pairs of different people that it was calibrated on.
+      data: where they came from.
+    """
+
+    far: float
+    cosine: float
+    upper_bound: float | None = None
+    negatives: int | None = None
+    data: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Threshold":
+        """Made of its fields; others are passed over."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in names})
+
+
+def choose(thresholds: Sequence[Threshold], *, far: float, whose: str) -> Threshold:
+    """The loosest threshold whose FAR is at most the wanted one.
+
+    Args:
+      thresholds: to choose from.
+      far: the wanted FAR, 0 to 1.
+      whose: in what the thresholds are, for the sentences.
+
+    Raises:
+      UserError: there are none, or none is so strict: what a calibration's pairs don't support has
+        no entry.
+    """
+    if not thresholds:
+        raise UserError(f"{whose} has no calibrated threshold: give threshold=, a cosine")
+    strict = [one for one in thresholds if one.far <= far * (1 + 1e-9)]
+    if not strict:
+        least = min(one.far for one in thresholds)
+        raise UserError(
+            f"{whose} has thresholds down to FAR {least:.3g}, not to {far:.3g}: calibrate on more "
+            "pairs, or give threshold=, a cosine"
+        )
+    return min(strict, key=lambda one: one.cosine)
