@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,11 @@ from facejax.errors import UserError
 from facejax.recognition.card import Card
 from facejax.recognition.embed import Embedder, embed, make_embedder, placement
 from facejax.recognition.templates import Size
+
+if TYPE_CHECKING:
+    from facejax.recognition.detection import Detector
+    from facejax.recognition.faces import Faces
+    from facejax.recognition.photos import Photos
 
 # A last batch is padded to one of these or to a whole batch, so that no other shape is compiled.
 SMALLER_BATCHES = (1, 8)
@@ -102,6 +107,42 @@ class Recognizer:
                 for size in (SMALLER_BATCHES if self._compiled else range(1, batch_size))
                 if size < batch_size
             ],
+        )
+
+    def faces(
+        self,
+        photos: "Photos",
+        *,
+        detector: "Detector | None" = None,
+        batch_size: int = 32,
+        flip: bool | None = None,
+        keep_crops: bool = False,
+    ) -> "Faces":
+        """The faces of photographs, found, aligned to the card and embedded.
+
+        Args:
+          photos: a photo or several, or folders of them: paths, encoded bytes, or uint8 RGB
+            [H, W, 3].
+          detector: what finds the faces; None is YuNet.
+          batch_size: faces that are embedded at a time, of several photos.
+          flip: whether to take the mean with the mirror image's embedding; None is the card's.
+          keep_crops: whether the aligned crops are kept.
+
+        Returns:
+          `facejax.recognition.Faces`; a photo that can't be read is in its `skipped`.
+
+        Raises:
+          UserError: no detector is installed.
+        """
+        from facejax.recognition.faces import find_faces  # here: OpenCV comes with it
+
+        return find_faces(
+            photos,
+            self,
+            detector=detector,
+            batch_size=batch_size,
+            flip=flip,
+            keep_crops=keep_crops,
         )
 
     def _check(self, crops: np.ndarray) -> np.ndarray:
