@@ -3,13 +3,35 @@
 import pathlib
 import re
 
+import cv2
 import numpy as np
+
+from facejax.recognition import packages
+from tests.packaged import installed
+from tests.rendered import rendered
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_the_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+PHOTO_TO_NAME, LOSS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+def test_photo_to_name(tmp_path, monkeypatch, capsys):
+    """Two rendered people side by side, one of whom is enrolled with another picture."""
+    installed(packages.SFACE)
+    ann, stranger = rendered([3, 8], 192)
+    (again,) = rendered([3], 192, yaw=[0.2])
+    for name, photo in (("ann", ann), ("party", np.concatenate([stranger, again], axis=1))):
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), photo[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    exec(compile(PHOTO_TO_NAME, "README.md", "exec"), {})
+    assert re.match(
+        r"unknown .*, Ann 0\.\d\d \(threshold 0\.\d\d\), Ann 1\.00", capsys.readouterr().out
+    )
+
+
+def test_the_example_of_a_loss_runs():
+    example = LOSS
     assert len(example.strip().splitlines()) <= 15
     namespace: dict = {}
     exec(compile(example, "README.md", "exec"), namespace)
