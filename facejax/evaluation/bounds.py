@@ -17,6 +17,9 @@ def upper_bound(accepted: np.ndarray, pairs: np.ndarray) -> float:
     jackknife of a U-statistic; several accepted pairs of the same two people stay in twice, which
     widens the interval). So many pairs as would have this variance if they were independent, but
     never more than there are, are given to Clopper and Pearson's formula (Korn and Graubard).
+    The variance is itself an estimate, which few people make too small at times: of 80 people in 8
+    groups that look alike, 92 % of the bounds held, and 55 % of those for independent pairs
+    (tests/test_thresholds.py).
 
     Args:
       accepted: [people] of each one, the accepted pairs with somebody else.
