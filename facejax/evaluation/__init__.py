@@ -19,6 +19,12 @@ from facejax.evaluation.report import (
     to_json,
     write_report,
 )
+from facejax.evaluation.thresholds import (
+    Calibration,
+    calibrate,
+    calibrate_folder,
+    calibrate_scores,
+)
 from facejax.evaluation.verification import (
     EqualErrorRate,
     KfoldAccuracy,
@@ -37,6 +43,7 @@ from facejax.evaluation.verification import (
 )
 
 __all__ = [
+    "Calibration",
     "EqualErrorRate",
     "ImageFiles",
     "KfoldAccuracy",
@@ -47,6 +54,9 @@ __all__ = [
     "Roc",
     "TarAtFar",
     "Verification",
+    "calibrate",
+    "calibrate_folder",
+    "calibrate_scores",
     "consecutive_folds",
     "cosines",
     "draw_pairs",

@@ -13,7 +13,9 @@ import numpy as np
 from facejax.errors import UserError
 from facejax.recognition.card import Card
 from facejax.recognition.embed import Embedder, embed, make_embedder, placement
+from facejax.recognition.stored_thresholds import stored_thresholds, thresholds_path
 from facejax.recognition.templates import Size
+from facejax.recognition.thresholds import Threshold
 
 if TYPE_CHECKING:
     from facejax.recognition.detection import Detector
@@ -58,6 +60,27 @@ class Recognizer:
     @property
     def flip(self) -> bool:
         return self.card.flip
+
+    @property
+    def thresholds_path(self) -> pathlib.Path:
+        """Where its own thresholds lie, or would: RUN/thresholds.json, else in facejax's home."""
+        return thresholds_path(self.card, run=self._run)
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """The calibrated thresholds: a person's own, else the shipped ones, else ().
+
+        Raises:
+          UserError: its file is damaged, or was calibrated for other weights.
+        """
+        return stored_thresholds(self.card, run=self._run)
+
+    @property
+    def _run(self) -> pathlib.Path | None:
+        """The workdir of the run whose network it is."""
+        if not self.facts:
+            return None
+        return self.directory.parent if self.directory.name == "checkpoints" else self.directory
 
     def embed(
         self,

@@ -14,7 +14,8 @@ class Threshold:
     Attributes:
       far: the share of pairs of different people that reach `cosine`, 0 to 1.
       cosine: the threshold.
-      upper_bound: of the FAR, by its confidence interval; None where none was computed.
+      upper_bound: of the FAR at `cosine`, one-sided, 95 % (`facejax.evaluation.bounds`); None
+        where none was computed.
       negatives: pairs of different people that it was calibrated on.
       data: where they came from.
     """
