@@ -3,8 +3,9 @@
     python docs/figures/recognition.py [--output FOLDER]
 
 Four of six rendered people are enrolled, each with a passport photograph; then all six are named in
-a group photograph with other light, pose and expression, by what `facejax[faces]` brings. Half a
-minute.
+a group photograph with other light, pose and expression, by what `facejax[faces]` brings. Rendered
+faces resemble each other: to SFace the people chosen here by up to 0.55, real people rarely by more
+than 0.37. Hence a threshold of its own. Half a minute.
 """
 
 import argparse
@@ -22,19 +23,23 @@ from facejax.compilation import jit
 from facejax.synthetic.render import draw_identity, draw_nuisance, render
 
 NAMES = ("Ann", "Ben", "Cleo", "Dan")
-PEOPLE, SIZE, SEVERITY, WALL = 6, 192, 0.3, (188, 182, 172)
+PEOPLE = (24, 9, 8, 6, 7, 21)  # seeds: of 40 those who look least alike to SFace
+SIZE, SEVERITY, THRESHOLD, WALL = 192, 0.3, 0.7, (188, 182, 172)
 
 
 def photograph(seed: int, severity: float) -> np.ndarray:
-    """A face of each person, uint8 [PEOPLE, SIZE, SIZE, 3]."""
+    """A face of each person, uint8 [6, SIZE, SIZE, 3]."""
 
     def one(person: jax.Array, shot: jax.Array) -> jax.Array:
         return render(
             draw_identity(person), draw_nuisance(shot, jnp.float32(severity)), image_size=SIZE
         )
 
-    people = jax.random.split(jax.random.key(11), PEOPLE)
-    return np.asarray(jit(jax.vmap(one))(people, jax.random.split(jax.random.key(seed), PEOPLE)))
+    people, shots = (
+        jnp.stack([jax.random.key(number) for number in numbers])
+        for numbers in (PEOPLE, [seed + person for person in PEOPLE])
+    )
+    return np.asarray(jit(jax.vmap(one))(people, shots))
 
 
 def main() -> None:
@@ -45,16 +50,16 @@ def main() -> None:
 
     app = recognition.open("sface")
     group = np.full((2 * SIZE + 96, 3 * SIZE + 96, 3), WALL, np.uint8)
-    for number, face in enumerate(photograph(seed=1, severity=SEVERITY)):
+    for number, face in enumerate(photograph(seed=2000, severity=SEVERITY)):
         row, column = divmod(number, 3)
         y, x = 24 + row * (SIZE + 48), 24 + column * (SIZE + 24)
         group[y : y + SIZE, x : x + SIZE] = face
     with tempfile.TemporaryDirectory() as folder:
         gallery = recognition.Gallery(pathlib.Path(folder) / "people", recognizer=app)
-        for name, face in zip(NAMES, photograph(seed=0, severity=0.0), strict=False):
-            gallery.enroll(name, face, check=None)
+        for name, face in zip(NAMES, photograph(seed=1000, severity=0.0), strict=False):
+            gallery.enroll(name, face, duplicates="allow")
         faces = app.faces(group)
-        matches = gallery.identify(faces)
+        matches = gallery.identify(faces, threshold=THRESHOLD)
         gallery.close()
     print(matches)
     drawn = recognition.draw_faces(
