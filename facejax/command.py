@@ -5,6 +5,7 @@ import os
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -102,7 +103,20 @@ def run(main: Callable[[contextlib.ExitStack], None]) -> None:
         sys.exit()
     # Libraries report every step of theirs at INFO, and log with a traceback what they raise too.
     logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = _without_echoes
+    warnings.filterwarnings("ignore", ".*was never awaited", RuntimeWarning)
     app.run(guarded, flags_parser=_parse)
+
+
+def _without_echoes(unraisable: Any) -> None:
+    """As Python does it, but for what TensorStore's threads meet when a write has failed.
+
+    That it failed is told in one sentence; each of the writes beside it finds the loop closed.
+    """
+    if not isinstance(unraisable.exc_value, RuntimeError) or (
+        str(unraisable.exc_value) != "Event loop is closed"
+    ):
+        sys.__unraisablehook__(unraisable)
 
 
 def _help() -> str:
