@@ -143,7 +143,9 @@ def main(_) -> None:
     }
     few, given = given, given[: 2 * len(paths)]  # compiles
     kept, crops = crops, crops[:BATCH]
-    align(), embed(), one_at_a_time(), find_faces(given, recognizer, detector=detector)
+    for part in (align, embed, one_at_a_time):
+        part()
+    find_faces(given, recognizer, detector=detector)
     given, crops = few, kept
 
     times: dict[str, list[float]] = {name: [] for name in work}

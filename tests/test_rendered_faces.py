@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from facejax.recognition import packages
 from facejax.recognition.align import crop_faces
-from facejax.recognition.detection import YuNet, packaged
+from facejax.recognition.detection import YuNet
 from facejax.recognition.quality import Quality, blur, measure, pose, reasons
 from facejax.recognition.templates import ARCFACE
 from tests.rendered import rendered, yunet_or_skip
@@ -69,7 +70,7 @@ def test_rendered_faces_are_found(yunet, people, tmp_path, capfd):
         assert max(left[1], right[1]) < nose[1] < min(low_left[1], low_right[1])
 
     # OpenCV says nothing on the terminal, neither when the network is made.
-    path = shutil.copy(packaged(), tmp_path / "modèle.onnx")
+    path = shutil.copy(packages.locate(packages.YUNET), tmp_path / "modèle.onnx")
     again = YuNet(path)(people[0])
     assert capfd.readouterr().err == ""
     assert len(again.scores) == 1
