@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from facejax import __main__, compilation, recognition
 from facejax.commands import work
+from facejax.errors import UserError
 from facejax.recognition import packages
 from facejax.recognition.thresholds import Threshold
 from tests import stand_ins
@@ -462,6 +464,46 @@ def test_gallery_refuses(gallery, tmp_path, capsys):
     assert not (tmp_path / "fresh.sqlite").exists()
     assert "there is no gallery" in complaint(capsys, "gallery", "list", "nowhere")
     assert "merge the two" in complaint(capsys, "gallery", "rename", gallery, "Ann", "Bob")
+
+
+# What is around them
+
+
+def test_programs_are_kept_where_that_can_be(tmp_path, capsys, monkeypatch):
+    """And where they can't, the command goes on."""
+    ann = save(tmp_path / "ann.png", photo(ANN))
+    given = []
+    monkeypatch.setenv("FACEJAX_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(compilation, "enable_cache", given.append)
+    assert run("verify", ann, ann) == 0
+    assert given == [tmp_path / "home" / "xla"]
+
+    def refuse(directory):
+        raise UserError(f"can't make the compilation cache {directory}")
+
+    monkeypatch.setattr(compilation, "enable_cache", refuse)
+    capsys.readouterr()
+    assert run("verify", ann, ann) == 0
+    said, warning = capsys.readouterr()
+    assert said.startswith("same: similarity 1.000")
+    assert warning.startswith("warning: can't make the compilation cache")
+
+
+def test_a_bar_is_for_terminals_only(capsys, monkeypatch):
+    assert list(work.progress(range(3), 3)) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert list(work.progress(range(3), 3)) == [0, 1, 2]
+    assert "photo" in capsys.readouterr().err
+
+
+def test_interrupted(tmp_path, capsys, monkeypatch):
+    def interrupt(picture):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "open_detector", lambda given: interrupt)
+    assert run("detect", save(tmp_path / "ann.png", photo(ANN))) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 # With the packaged weights

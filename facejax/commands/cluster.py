@@ -86,11 +86,8 @@ def _run(given: argparse.Namespace) -> Outcome:
 
 
 def _listed(group: list[dict[str, Any]]) -> str:
-    """The photos of a person's faces, and which face it is where that is not the first."""
-    return ", ".join(
-        printable(face["photo"]) + (f" face {face['number']}" if face["number"] else "")
-        for face in group
-    )
+    """Where a person's faces are."""
+    return ", ".join(f"{printable(face['photo'])} face {face['number']}" for face in group)
 
 
 def _write_crops(waiting: Path, out: Path, labels: list[int], faces: list[dict[str, Any]]) -> None:
