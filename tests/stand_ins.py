@@ -75,6 +75,7 @@ class Recognizer:
 
     def embed(self, crops: np.ndarray) -> np.ndarray:
         assert crops.shape[1:] == (_CROP, _CROP, 3)
+        assert len(crops) <= 32  # of many, a batch at a time
         part = _CROP // 4
         means = crops.reshape(len(crops), 4, part, 4, part, 3).mean(axis=(2, 4), dtype=np.float32)
         rows = means.reshape(len(crops), -1) - np.float32(127.3)

@@ -176,7 +176,7 @@ def test_align_makes_a_training_folder(people, tmp_path, capsys):
     assert (len(source), source.identity_names) == (7, ("Ann", "Bob", "Cyd"))
 
 
-def test_align_takes_the_face_that_is_asked_for(tmp_path, capsys):
+def test_align_takes_the_face_that_is_asked_for(tmp_path, capsys, monkeypatch):
     picture = photo(ANN, BOB, CYD)
     save(tmp_path / "three.png", picture)
     assert answer(capsys, "align", "three.png", "--out=c", "--face=center")["crops"] == [
@@ -185,6 +185,14 @@ def test_align_takes_the_face_that_is_asked_for(tmp_path, capsys):
     assert cv2.imread("c/three.jpg").shape == (112, 112, 3)
     (found,) = answer(capsys, "align", "three.png", "--out=c", "--face=largest")["crops"]
     assert found["number"] == 0  # all alike: the first
+
+    def of_other_sizes(pixels):
+        found = stand_ins.detector(pixels)
+        return found._replace(boxes=found.boxes * np.float32([[1], [1], [1.1]]))
+
+    monkeypatch.setattr(work, "open_detector", lambda given: of_other_sizes)
+    (found,) = answer(capsys, "align", "three.png", "--out=c", "--face=largest")["crops"]
+    assert found["number"] == 2
     assert "--face=largest" in complaint(capsys, "align", "three.png", "--out=c")
 
 
@@ -233,9 +241,8 @@ def test_embed_crops_as_they_are(tmp_path, capsys):
     assert "it has 64x32 pixels, and checks takes crops of 64x64" in found["skipped"][0]["reason"]
     with np.load("out.npz") as file:
         assert sorted(file) == ["embeddings", "names", "recognizer", "sha256"]
-        np.testing.assert_array_equal(
-            file["embeddings"], stand_ins.Recognizer().embed(np.stack(crops))
-        )
+        expected = [stand_ins.Recognizer().embed(crop[None])[0] for crop in crops]
+        np.testing.assert_array_equal(file["embeddings"], expected)
     assert "give FILE.npz or FILE.safetensors" in complaint(capsys, "embed", "crops", "--out=a.txt")
 
 
@@ -331,7 +338,7 @@ def test_identify_by_rates_and_margins(gallery, tmp_path, capsys):
     asked = {
         ("--far=0.01",): 0.5,
         ("--fpir=0.03",): 0.5,  # of three people
-        ("--fpir=0.003",): 0.6,
+        ("--fpir=0.01",): 0.6,
         ("--threshold=0.2",): 0.2,
     }
     for options, threshold in asked.items():
