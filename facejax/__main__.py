@@ -5,6 +5,7 @@ different people.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -61,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse's, after --help and --version
         return int(end.code or 0)
     if outcome.said:
-        print(outcome.said)
+        try:
+            print(outcome.said, flush=True)
+        except BrokenPipeError:  # whoever reads it has seen enough, as `head` has
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if outcome.complaint:
         print(f"error: {outcome.complaint}", file=sys.stderr)
     return outcome.status
