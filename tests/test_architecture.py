@@ -16,7 +16,8 @@ LEVELS = [
     {"recognition"},
     {"evaluation"},
     {"training"},
-    {"command", "__main__"},
+    {"command", "commands"},
+    {"__main__"},
     {"train", "eval"},
 ]
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}

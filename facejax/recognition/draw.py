@@ -66,7 +66,7 @@ def draw_faces(
         _draw_box(picture, box, color, line)
     if landmarks is not None:
         # The centre of an enlarged pixel lies between those it became.
-        points = np.asarray(landmarks, np.float64).reshape(count, -1, 2) * factor + (factor - 1) / 2
+        points = np.asarray(landmarks, np.float64).reshape(count, 5, 2) * factor + (factor - 1) / 2
         for box, five, color in zip(boxes, points, colors, strict=True):
             _draw_points(picture, box, five, color)
     texts = _texts(names, similarities, count)
