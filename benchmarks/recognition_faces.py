@@ -20,13 +20,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import jax
 import numpy as np
 from absl import app, flags, logging
 
-from facejax import models
+from facejax import models, recognition
 from facejax.recognition import make_embedder
 from facejax.recognition.align import crop_faces, crop_regions, cut
 from facejax.recognition.detection import YuNet
@@ -84,12 +85,8 @@ def main(_) -> None:
     given = [paths[i % len(paths)] for i in range(COUNT.value)]
     tiles = {"true": True, "false": False, "auto": "auto"}[TILES.value]
     detector = YuNet(tiles=tiles)  # type: ignore[arg-type]
-    if RECOGNIZER.value == "toy":
-        recognizer = Toy()
-    else:
-        from facejax import recognition
-
-        recognizer = recognition.open(RECOGNIZER.value)  # type: ignore[attr-defined]
+    toy = RECOGNIZER.value == "toy"
+    recognizer: Any = Toy() if toy else recognition.open(RECOGNIZER.value)
     card = recognizer.card
 
     # What each part starts from; the photographs repeat, so one of each is held.
