@@ -2,9 +2,10 @@
 
 import argparse
 import dataclasses
+import sys
 
 from facejax.commands import arguments, work
-from facejax.commands.outcome import Outcome, as_text
+from facejax.commands.outcome import Outcome, Skipped, of_batch
 from facejax.table import format_table
 
 _FARS = (1e-2, 1e-3, 1e-4)
@@ -43,11 +44,19 @@ def _run(given: argparse.Namespace) -> Outcome:
     # After the recognizer: evaluations bring matplotlib and more, and a wrong name is told first.
     from facejax.evaluation.thresholds import calibrate_folder
 
-    fars = tuple(given.far or _FARS)
-    thresholds = calibrate_folder(given.folder, recognizer, fars=fars, aligned=given.aligned)
-    if given.json:
-        records = [dataclasses.asdict(one) for one in thresholds]
-        return Outcome(as_text({"recognizer": recognizer.card.name, "thresholds": records}))
+    found = calibrate_folder(
+        given.folder,
+        recognizer,
+        fars=tuple(given.far or _FARS),
+        aligned=given.aligned or None,
+        progress=sys.stderr.isatty(),
+    )
+    records = {
+        "recognizer": recognizer.card.name,
+        "thresholds": [dataclasses.asdict(one) for one in found],
+        "unsupported": list(found.refused),
+        "kept": None if found.path is None else str(found.path),
+    }
     rows = [
         [
             f"{one.far:.3g}",
@@ -55,6 +64,14 @@ def _run(given: argparse.Namespace) -> Outcome:
             "-" if one.upper_bound is None else f"{one.upper_bound:.3g}",
             "-" if one.negatives is None else str(one.negatives),
         ]
-        for one in thresholds
+        for one in found
     ]
-    return Outcome(format_table(["FAR", "cosine", "at most", "negative pairs"], rows))
+    lines = [format_table(["FAR", "cosine", "at most", "negative pairs"], rows), *found.refused]
+    return of_batch(
+        records,
+        "\n".join([*lines, f"kept in {found.path}"]),
+        {"faces": found.faces, "people": found.people},
+        [Skipped(*skipped) for skipped in found.skipped],
+        done=True,
+        as_json=given.json,
+    )
