@@ -37,7 +37,7 @@ def _run(given: argparse.Namespace) -> Outcome:
 
     photos = work.list_photos(given.photos)
     recognizer = work.open_recognizer(given.recognizer)
-    thresholds = getattr(recognizer, "thresholds", ())
+    thresholds = recognizer.thresholds
     # The strictest: of N faces there are N (N - 1) / 2 pairs that might be taken for one person.
     least = min((one.far for one in thresholds), default=arguments.FAR)
     limit = work.choose_threshold(given, thresholds, whose=recognizer.card.name, far=least)

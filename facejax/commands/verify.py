@@ -43,7 +43,7 @@ def _with_photo(given: argparse.Namespace) -> Outcome:
 
     recognizer = work.open_recognizer(given.recognizer)
     name = recognizer.card.name
-    limit = work.choose_threshold(given, getattr(recognizer, "thresholds", ()), whose=name)
+    limit = work.choose_threshold(given, recognizer.thresholds, whose=name)
     faces = _one_face_each(given, recognizer, [given.one, given.other])
     one, other = (np.asarray(face.embedding, np.float64) for face in faces)
     lengths = max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)

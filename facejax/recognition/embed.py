@@ -13,6 +13,9 @@ from facejax.data import normalize
 
 Embedder = Callable[[Any, np.ndarray], Any]  # (variables, images) -> embeddings
 
+# A last batch is padded to one of these or to a whole batch, so that no other shape is compiled.
+SMALLER_BATCHES = (1, 8)
+
 
 def placement(batch_size: int) -> tuple[NamedSharding, NamedSharding]:
     """Of the variables, and of a batch: over this process's devices, or on the first."""

@@ -16,12 +16,12 @@ import numpy as np
 from facejax.errors import UserError
 from facejax.recognition.align import Region, crop_regions, cut
 from facejax.recognition.detection import Detection, Detector, default_detector
+from facejax.recognition.embed import SMALLER_BATCHES
 from facejax.recognition.photos import Photo, Photos, expand, read_ahead
 from facejax.recognition.quality import Quality, measure
 from facejax.recognition.templates import height_width
 
 _BATCH = 32
-_SMALL_BATCHES = (1, 8)  # beside the full one, for what is left at the end
 _PATIENCE = 10  # photos that wait for a batch to fill, in batch sizes
 
 
@@ -274,7 +274,7 @@ def _embedded(
     recognizer: Recognizer, crops: np.ndarray, batch_size: int, flip: bool | None
 ) -> np.ndarray:
     """Embeddings [N, D] of at most a batch of crops, which is filled up to one of a few sizes."""
-    sizes = [size for size in _SMALL_BATCHES if size < batch_size] + [batch_size]
+    sizes = [size for size in SMALLER_BATCHES if size < batch_size] + [batch_size]
     padded = np.zeros((next(n for n in sizes if n >= len(crops)), *crops.shape[1:]), np.uint8)
     padded[: len(crops)] = crops
     options: dict[str, Any] = {} if flip is None else {"flip": flip}

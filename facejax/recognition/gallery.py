@@ -179,9 +179,7 @@ class Gallery:
             embeddings are another recognizer's.
         """
         name = clean_name(name)
-        samples, skipped = self._collect(faces)
-        samples, refused = one_a_photo(samples, face)
-        refused = [Refusal(source, -1, (reason,)) for source, reason in skipped] + refused
+        samples, refused = self._collect_one_a_photo(faces, face)
         kept = []
         for sample in samples:
             reasons = () if check is None or sample.face is None else tuple(check(sample.face))
@@ -286,9 +284,7 @@ class Gallery:
         """
         _check_pool(pool)
         name = clean_name(name)
-        samples, skipped = self._collect(faces)
-        samples, refused = one_a_photo(samples, face)
-        refused = [Refusal(source, -1, (reason,)) for source, reason in skipped] + refused
+        samples, refused = self._collect_one_a_photo(faces, face)
         if len(samples) != 1:
             said = ", ".join(map(str, refused)) or f"{len(samples)} faces were given"
             raise UserError(f"one face is wanted to compare with {name} ({said})")
@@ -399,6 +395,13 @@ class Gallery:
             size = {"embedding_size": lengths[0]}
             facts.joined(self._facts, size, gallery=str(self), what="an embedding")
         return samples, skipped
+
+    def _collect_one_a_photo(
+        self, given: Any, face: int | None
+    ) -> tuple[list[Sample], list[Refusal]]:
+        samples, skipped = self._collect(given)
+        samples, refused = one_a_photo(samples, face)
+        return samples, [Refusal(source, -1, (reason,)) for source, reason in skipped] + refused
 
     def _find_faces(self, photos: list[Any]) -> Any:
         """Those in photos, by the recognizer, which is opened when it is first wanted."""

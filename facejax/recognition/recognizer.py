@@ -12,7 +12,13 @@ import numpy as np
 
 from facejax.errors import UserError
 from facejax.recognition.card import Card
-from facejax.recognition.embed import Embedder, embed, make_embedder, placement
+from facejax.recognition.embed import (
+    SMALLER_BATCHES,
+    Embedder,
+    embed,
+    make_embedder,
+    placement,
+)
 from facejax.recognition.stored_thresholds import stored_thresholds, thresholds_path
 from facejax.recognition.templates import Size
 from facejax.recognition.thresholds import Threshold
@@ -21,9 +27,6 @@ if TYPE_CHECKING:
     from facejax.recognition.detection import Detector
     from facejax.recognition.faces import Faces
     from facejax.recognition.photos import Photos
-
-# A last batch is padded to one of these or to a whole batch, so that no other shape is compiled.
-SMALLER_BATCHES = (1, 8)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
