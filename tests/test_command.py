@@ -1,11 +1,45 @@
-"""The frame of the programs: what libraries print of their own stays unsaid."""
+"""The frame of train.py and eval.py: one sentence on a mistake, and no echoes of libraries."""
 
 import sys
 import types
 
 import pytest
+from absl import logging
 
 from facejax import command
+from facejax.errors import UserError
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """`command.run` without the parsing of flags; what it sets for a whole process is set back."""
+    monkeypatch.setattr(command.app, "run", lambda guarded, **_: guarded(["program"]))
+    monkeypatch.setattr(command.os, "_exit", sys.exit)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    verbosity = logging.get_verbosity()
+    yield command.run
+    logging.set_verbosity(verbosity)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "status", "word"),
+    [(UserError("give more"), 2, "give more"), (KeyboardInterrupt(), 130, "interrupted")],
+)
+def test_a_program_ends_with_its_status(stopped, status, word, run, capsys):
+    def fail(_):
+        raise stopped
+
+    with pytest.raises(SystemExit) as end:
+        run(fail)
+    assert end.value.code == status
+    assert capsys.readouterr().err.startswith(f"error: {word}")
+
+
+def test_a_program_adds_the_remedy():
+    with pytest.raises(UserError, match=r"^give more; with --more$"), command.remedy("with --more"):
+        raise UserError("give more")
+    with pytest.raises(KeyError), command.remedy("with --more"):
+        raise KeyError("not a user's mistake")
 
 
 @pytest.mark.parametrize(
@@ -16,10 +50,8 @@ from facejax import command
         (ValueError("Event loop is closed"), True),
     ],
 )
-def test_what_a_failed_write_leaves_behind_is_not_printed(error, said, monkeypatch):
+def test_what_a_failed_write_leaves_behind_is_not_printed(error, said, run, monkeypatch):
     printed = []
     monkeypatch.setattr(sys, "__unraisablehook__", printed.append)
-    unraisable = types.SimpleNamespace(exc_type=type(error), exc_value=error)
-    command._without_echoes(unraisable)
-    assert printed == [unraisable] * said
-    assert sys.unraisablehook is not command._without_echoes, "of the programs alone"
+    run(lambda _: sys.unraisablehook(types.SimpleNamespace(exc_type=type(error), exc_value=error)))
+    assert [one.exc_value for one in printed] == [error] * said

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import facejax
-from facejax import __main__, checkpoints, command
-from facejax.errors import UserError
+from facejax import __main__, checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
 FACTS = {
@@ -106,32 +105,6 @@ def test_it_starts_quickly_as_a_module():
     }
     assert "argparse" in imported
     assert not imported & {"orbax", "tensorflow_datasets", "matplotlib"}
-
-
-# The frame of train.py and eval.py
-
-
-@pytest.mark.parametrize(
-    ("stopped", "status", "word"),
-    [(UserError("give more"), 2, "give more"), (KeyboardInterrupt(), 130, "interrupted")],
-)
-def test_a_program_ends_with_its_status(stopped, status, word, monkeypatch, capsys):
-    def fail(_):
-        raise stopped
-
-    monkeypatch.setattr(command.app, "run", lambda guarded, **_: guarded(["program"]))
-    monkeypatch.setattr(command.os, "_exit", sys.exit)
-    with pytest.raises(SystemExit) as end:
-        command.run(fail)
-    assert end.value.code == status
-    assert capsys.readouterr().err.startswith(f"error: {word}")
-
-
-def test_a_program_adds_the_remedy():
-    with pytest.raises(UserError, match=r"^give more; with --more$"), command.remedy("with --more"):
-        raise UserError("give more")
-    with pytest.raises(KeyError), command.remedy("with --more"):
-        raise KeyError("not a user's mistake")
 
 
 def test_a_list_of_checkpoints_draws_no_pictures():
