@@ -1,6 +1,5 @@
 """Which files are images, what they decode to, and what is said of those that are damaged."""
 
-import os
 import struct
 import zlib
 
@@ -10,7 +9,6 @@ import pytest
 
 from facejax.data import IMAGE_SUFFIXES, decode, is_hidden, is_image
 from facejax.data.images import damage
-from facejax.data.stderr import hearing
 from facejax.errors import UserError
 from tests.pictures import JPEGS, encode, smooth, zero_tail
 
@@ -55,17 +53,6 @@ def test_the_beginning_of_a_file_is_damage_however_short(suffix):
     assert damage(data.tobytes()) == ""
     for length in range(60):
         assert damage(data.tobytes()[:length])
-
-
-def test_what_others_write_to_stderr_still_comes_out(capfd):
-    with hearing("Corrupt JPEG") as heard:
-        os.write(2, b"Corrupt JPEG data: so\nsomebody else\n")
-    assert heard == ["Corrupt JPEG data: so"]
-    assert capfd.readouterr().err == "somebody else\n"
-    with pytest.raises(ZeroDivisionError), hearing("x"):
-        raise ZeroDivisionError
-    os.write(2, b"x is heard no more\n")
-    assert capfd.readouterr().err == "x is heard no more\n"
 
 
 def test_a_header_that_promises_too_much_is_damage():

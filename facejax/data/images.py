@@ -6,7 +6,7 @@ import re
 import cv2
 import numpy as np
 
-from facejax.data.stderr import hearing
+from facejax.data.stderr import heard
 from facejax.errors import UserError
 
 # OpenCV prints lines of its own for a damaged image; `decode` says it once, with the name.
@@ -105,8 +105,8 @@ def decode(
       image_size: side of the result in pixels, or None to keep the size it has. Shrinking averages
         over areas, enlarging interpolates linearly; the aspect ratio is not kept.
       name: what to call the image in the message.
-      whole: it is known to be whole, by `damage` or an earlier call. Otherwise it is found out,
-        one image at a time, from what libjpeg and libpng print; threads then wait for each other.
+      whole: it is known to be whole, by `damage` or an earlier call. Otherwise it is found out
+        from what libjpeg and libpng print; a thread that has a damaged one holds up the others.
 
     Returns:
       uint8 [image_size, image_size, 3] RGB; a view of `image` where nothing is to be done.
@@ -136,13 +136,12 @@ def decode(
 def _decoded(data: bytes, *, listen: bool) -> tuple[np.ndarray | None, str]:
     """uint8 [H, W, 3] RGB, and what is wrong: "" if nothing is."""
     kind = _kind(data)
-    heard: list[str] = []
+    said: list[str] = []
     try:
         if kind == "pnm":
             pixels = _decode_pnm(data)
         elif listen and kind in ("jpeg", "png"):
-            with hearing(*_LIBRARY_LINES) as heard:
-                pixels = _decode_any(data, kind)
+            pixels, said = heard(lambda: _decode_any(data, kind), *_LIBRARY_LINES)
         else:
             pixels = _decode_any(data, kind)
     except cv2.error:
@@ -151,7 +150,7 @@ def _decoded(data: bytes, *, listen: bool) -> tuple[np.ndarray | None, str]:
         return None, _NOT_AN_IMAGE
     if pixels.dtype != np.uint8:
         return None, f"has pixels of type {pixels.dtype}, not of 8 or 16 bits"
-    complaint = next((line for line in heard if line.startswith(_DAMAGE)), "")
+    complaint = next((line for line in said if line.startswith(_DAMAGE)), "")
     if not complaint and kind in ("jpeg", "webp", "jp2") and _ends_in_zeros(data):
         complaint = "its end is all zeros"
     return pixels, f"is damaged ({complaint})" if complaint else ""
