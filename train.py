@@ -25,7 +25,7 @@ from ml_collections import config_flags
 
 from facejax import checkpoints, command, compilation, data, evaluation, files, recognition
 from facejax.errors import UserError
-from facejax.training import distributed, from_config, log, resume, state, step
+from facejax.training import bad_records, distributed, from_config, log, resume, state, step
 
 HERE = pathlib.Path(__file__).parent
 CONFIG = command.define_config(str(HERE / "configs" / "default.py"))
@@ -140,6 +140,12 @@ def main(opened: contextlib.ExitStack) -> None:
     facts = from_config.facts(config, source)
     batches = from_config.batches(config, source, start=start)
     opened.callback(getattr(batches, "close", lambda: None))
+    unread = bad_records.BadRecords(
+        workdir / bad_records.file_name(jax.process_index()),
+        source,
+        most=config.data.bad_records,
+        start=start,
+    )
     if first:
         with files.refusing(workdir, "make room there, or give another --workdir"):
             log.forget_after(metrics_path, start)
@@ -180,7 +186,10 @@ def main(opened: contextlib.ExitStack) -> None:
     result = None
     for number in range(start + 1, steps + 1):
         batch = next(batches)
-        records = batch.pop("record")  # which they are is not for the device
+        # Which they are is not for the device.
+        records, replaced = batch.pop("record"), batch.pop("replaced", None)
+        if replaced is not None:
+            unread.update(number, records, replaced)
         current, metrics = stepper.run(current, stepper.feed(batch))
         if number == start + 1:
             jax.block_until_ready(metrics)
@@ -209,6 +218,9 @@ def main(opened: contextlib.ExitStack) -> None:
         return
     print(log.final_table(log.read_lines(metrics_path)))
     written = ["checkpoints", "metrics.jsonl", "config.json", "curves.png"]
+    if unread.known:
+        written.append(unread.path.name)
+        print(f"{len(unread.known)} records could not be read; others stood in for them")
     with files.refusing(workdir, "make room there; the network is saved, and eval.py reports it"):
         log.plot_training(metrics_path, workdir / "curves.png")
         if protocol and result is not None:

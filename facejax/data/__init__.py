@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from facejax.data.build import build_dataset
     from facejax.data.dataset import check_labels, dataset_source
     from facejax.data.images import IMAGE_SUFFIXES, decode, is_hidden, is_image
-    from facejax.data.pipeline import batches, padded_batches, read_images
+    from facejax.data.pipeline import batches, fault, padded_batches, read_images
     from facejax.data.sources import Source, fingerprint, folder_source, identity_names
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "check_labels",
     "dataset_source",
     "decode",
+    "fault",
     "fingerprint",
     "folder_source",
     "identity_names",

@@ -1,5 +1,6 @@
 """From a source to batches on the host; batch n depends on nothing but source, seed and size."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from facejax.data.images import decode, read_file
 from facejax.data.sources import Source
 from facejax.errors import UserError
 
+_STAND_INS = 100  # records tried in place of one that can't be read
+
 
 def batches(
     source: Source,
@@ -28,6 +31,7 @@ def batches(
     threads: int | None = None,
     prefetch: int = 4,
     per_identity: int = 0,
+    replace_bad: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, of records or of identities.
 
@@ -41,7 +45,8 @@ def batches(
     threads and where the iteration began do not change it, and the processes' n-th batches, one
     behind the other, are the n-th batch of one process alone. So the position in the data is the
     step number, and nothing else need be saved to resume. Each epoch has an order of its own; a
-    batch may straddle two epochs.
+    batch may straddle two epochs. A record that can't be read stops it all, or with `replace_bad`
+    the same other one always stands in: the next of its identity that can be read, else the next.
 
     Args:
       source: the records; may be smaller than a batch.
@@ -55,15 +60,18 @@ def batches(
         one per core, at most 16.
       prefetch: batches that are made ahead of the caller.
       per_identity: K, a divisor of the batch size; 0 draws records, whosever they are.
+      replace_bad: whether another record stands in for one that can't be read.
 
     Returns:
       An iterator of `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32
       [batch_size], "record": int64 [batch_size]}`; `source[record]` is what a row was read from.
+      With `replace_bad` there is `"replaced"`, int64 [batch_size], too: the number of the record
+      that could not be read, -1 in all other rows.
 
     Raises:
       ValueError: an argument out of its range, or an empty source.
       UserError: K does not divide the batch size, or there are too few identities for a batch;
-        from the iterator, an image that does not decode.
+        from the iterator, an image that does not decode, or whose 100 next ones don't either.
     """
     if batch_size < 1 or start < 0 or not 0 <= process_index < process_count:
         raise ValueError(
@@ -74,6 +82,8 @@ def batches(
     if len(source) == 0:
         raise ValueError("the source is empty")
     read = _reader(source, image_size)
+    if replace_bad:
+        read = _replacing(read, source)
     if per_identity == 0:
         numbers = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
         shares = numbers.map(read).batch(batch_size, drop_remainder=True)
@@ -184,6 +194,53 @@ def _reader(source: Source, image_size: int) -> Callable[[int], dict[str, Any]]:
         return {"image": image, "label": np.int32(record["label"]), "record": np.int64(number)}
 
     return read
+
+
+def _replacing(read: Callable[[int], dict[str, Any]], source: Source) -> Callable[[int], dict]:
+    """`read`, or the first of the stand-ins that can be read, with what it stands in for."""
+
+    def replacing(number: int) -> dict[str, Any]:
+        try:
+            return {**read(number), "replaced": np.int64(-1)}
+        except UserError as error:
+            for stand_in in stand_ins(source.labels, int(number), most=_STAND_INS):
+                with contextlib.suppress(UserError):
+                    return {**read(stand_in), "replaced": np.int64(number)}
+            raise error
+
+    return replacing
+
+
+def stand_ins(labels: np.ndarray, number: int, *, most: int) -> np.ndarray:
+    """What may stand in for a record: the others of its identity, then all others.
+
+    Args:
+      labels: int [N], of all records.
+      number: of the record.
+      most: how many are wanted.
+
+    Returns:
+      int64 [at most `most`], record numbers, both parts in order from the record on and round.
+    """
+    own = np.flatnonzero(labels == labels[number])
+    own = np.roll(own, -int(np.searchsorted(own, number)))[1 : most + 1]
+    behind = (number + np.arange(1, min(most + len(own) + 1, len(labels)))) % len(labels)
+    return np.concatenate([own, behind[labels[behind] != labels[number]]])[:most]
+
+
+def fault(source: Source, number: int) -> str:
+    """The sentence that says why a record can't be read, "" where it can.
+
+    Args:
+      source: any.
+      number: of the record.
+    """
+    try:
+        record = source[number]
+        decode(record["image"], None, record.get("id", f"record {number}"))
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _one_thread_per_image() -> None:

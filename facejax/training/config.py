@@ -24,6 +24,7 @@ class Data:
     kind: str = ""  # synthetic (rendered), folder (of identities) or dataset; empty: by the path
     path: str = ""  # the folder of identities, or a dataset built; empty: synthetic
     damaged: str = "refuse"  # images of a folder that do not decode: refuse, or skip them
+    bad_records: float = 0.001  # share of records that others stand in for if they can't be read
     cache: str = "$FACEJAX_HOME/datasets"  # datasets built, faces rendered
     image_size: int = 112  # height and width the network sees, a multiple of 16
     threads: int | None = None  # decoding threads; None: from the core count

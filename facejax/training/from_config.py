@@ -141,6 +141,7 @@ def batches(config: Config, source: data.Source, *, start: int) -> Iterator[dict
         process_count=jax.process_count(),
         threads=config.data.threads,
         per_identity=config.data.per_identity,
+        replace_bad=config.data.bad_records > 0,
     )
 
 

@@ -52,6 +52,7 @@ RANGES: dict[str, _Range] = {
     "devices": _COUNT_OR_0,
     "data.kind": _one_of("synthetic", "folder", "dataset"),
     "data.damaged": _one_of("refuse", "skip"),
+    "data.bad_records": _SHARE,
     "data.image_size": _multiple(16),
     "data.threads": _COUNT_OR_0,
     "data.per_identity": _COUNT_OR_0,

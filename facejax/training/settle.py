@@ -37,6 +37,11 @@ _IDLE = (
         "it is for a folder, and config.data.kind is {config.data.kind}",
     ),
     _Idle(
+        ("data.bad_records",),
+        lambda config: config.data.kind == "synthetic",
+        "it is for files, and the run trains on rendered faces",
+    ),
+    _Idle(
         ("data.cache",),
         lambda config: config.data.kind == "dataset",
         "the dataset {config.data.path} is read where it is",
