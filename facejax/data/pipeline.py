@@ -1,8 +1,10 @@
 """From a source to batches on the host; batch n depends on nothing but source, seed and size."""
 
 import contextlib
+import functools
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,10 +15,11 @@ import numpy as np
 from facejax import files
 from facejax.data.dataset import DatasetSource
 from facejax.data.images import decode, read_file
-from facejax.data.sources import Source
+from facejax.data.sources import Source, read_many
 from facejax.errors import UserError
 
 _STAND_INS = 100  # records tried in place of one that can't be read
+_ENDLESS = 2**60  # rows
 
 
 def batches(
@@ -81,22 +84,16 @@ def batches(
         raise ValueError(f"out of range: {per_identity=}")
     if len(source) == 0:
         raise ValueError("the source is empty")
-    read = _reader(source, image_size)
-    if replace_bad:
-        read = _replacing(read, source)
+    read = _reader(source, image_size, replace_bad=replace_bad)
+    share = np.arange(batch_size) + process_index * batch_size
+    rows: grain.MapDataset
     if per_identity == 0:
-        numbers = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
-        shares = numbers.map(read).batch(batch_size, drop_remainder=True)
-        rows = shares[process_index::process_count]
+        order = _shuffled(len(source), seed)
+        size = batch_size * process_count
+        rows = grain.MapDataset.range(_ENDLESS // size).map(lambda n: read(order(n * size + share)))
     else:
         groups = _identity_batches(source, batch_size, process_count, per_identity, seed)
-
-        def read_share(group: np.ndarray) -> dict[str, np.ndarray]:
-            mine = np.split(group.ravel(), process_count)[process_index]
-            records = [read(number) for number in mine]
-            return {name: np.stack([record[name] for record in records]) for name in records[0]}
-
-        rows = groups.map(read_share)
+        rows = groups.map(lambda group: read(group.ravel()[share]))
     return iter(rows[start:].to_iter_dataset(_read_options(threads, prefetch)))
 
 
@@ -118,8 +115,10 @@ def padded_batches(
     Raises:
       UserError: an image does not decode.
     """
-    numbers = grain.MapDataset.source(range(len(source)))
-    rows = numbers.map(_reader(source, image_size)).batch(batch_size)
+    read = _reader(source, image_size, replace_bad=False)
+    numbers = np.arange(len(source))
+    starts = grain.MapDataset.range(0, len(source), batch_size)
+    rows = starts.map(lambda first: read(numbers[first : first + batch_size]))
     for batch in rows.to_iter_dataset(_read_options(threads, prefetch=4)):
         missing = batch_size - len(batch["label"])
         yield {
@@ -180,35 +179,79 @@ def _identity_batches(
     return groups.batch(wanted, drop_remainder=True).repeat()
 
 
-def _reader(source: Source, image_size: int) -> Callable[[int], dict[str, Any]]:
-    """From the number of a record to its row of a batch."""
+def _shuffled(count: int, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+    """From places in the endless order to record numbers: each epoch in an order of its own.
+
+    An epoch's order is made when it is first asked for and takes 4 bytes a record; two are kept,
+    since a batch may straddle two of them.
+    """
+    making = threading.Lock()
+
+    @functools.lru_cache(maxsize=2)
+    def made(epoch: int) -> np.ndarray:
+        numbers = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
+        np.random.default_rng([seed, epoch]).shuffle(numbers)
+        return numbers
+
+    def order(places: np.ndarray) -> np.ndarray:
+        epochs, within = np.divmod(places, count)
+        result = np.empty(len(places), np.int64)
+        for epoch in np.unique(epochs).tolist():
+            mine = epochs == epoch
+            with making:  # once, however many threads come to it
+                result[mine] = made(epoch)[within[mine]]
+        return result
+
+    return order
+
+
+def _reader(
+    source: Source, image_size: int, *, replace_bad: bool
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """From record numbers, int64 [B], to a batch of them."""
     _one_thread_per_image()
-    # To find that an image is whole holds up the other threads, and once is enough.
+    labels = np.asarray(source.labels, np.int32)
+    # To find that an image is whole takes longer, and once is enough.
     whole = np.full(len(source), isinstance(source, DatasetSource))
 
-    def read(number: int) -> dict[str, Any]:
-        record = source[int(number)]
+    def pixels(number: int, record: dict[str, Any]) -> np.ndarray:
         name = record.get("id", f"record {number}")
         image = decode(record["image"], image_size, name, whole=bool(whole[number]))
         whole[number] = True
-        return {"image": image, "label": np.int32(record["label"]), "record": np.int64(number)}
+        return image
+
+    def stand_in(number: int, error: UserError) -> tuple[int, np.ndarray]:
+        """Another record and its pixels."""
+        for other in stand_ins(labels, number, most=_STAND_INS).tolist():
+            with contextlib.suppress(UserError):
+                return other, pixels(other, source[other])
+        raise error
+
+    def found(numbers: np.ndarray) -> Sequence[dict[str, Any] | None]:
+        """The records, None where they are to be read one by one."""
+        try:
+            return read_many(source, numbers)
+        except UserError:
+            if not replace_bad:
+                raise
+            return [None] * len(numbers)
+
+    def read(numbers: np.ndarray) -> dict[str, np.ndarray]:
+        images = np.empty((len(numbers), image_size, image_size, 3), np.uint8)
+        taken = numbers.astype(np.int64)
+        for row, (number, record) in enumerate(zip(numbers.tolist(), found(numbers), strict=True)):
+            try:
+                images[row] = pixels(number, source[number] if record is None else record)
+            except UserError as error:
+                if not replace_bad:
+                    raise
+                taken[row], images[row] = stand_in(number, error)
+        batch: dict[str, np.ndarray] = {"image": images, "label": labels[taken], "record": taken}
+        if replace_bad:
+            batch["replaced"] = np.where(taken == numbers, -1, numbers)
+        return batch
 
     return read
-
-
-def _replacing(read: Callable[[int], dict[str, Any]], source: Source) -> Callable[[int], dict]:
-    """`read`, or the first of the stand-ins that can be read, with what it stands in for."""
-
-    def replacing(number: int) -> dict[str, Any]:
-        try:
-            return {**read(number), "replaced": np.int64(-1)}
-        except UserError as error:
-            for stand_in in stand_ins(source.labels, int(number), most=_STAND_INS):
-                with contextlib.suppress(UserError):
-                    return {**read(stand_in), "replaced": np.int64(number)}
-            raise error
-
-    return replacing
 
 
 def stand_ins(labels: np.ndarray, number: int, *, most: int) -> np.ndarray:
