@@ -1,14 +1,17 @@
-"""The host pipeline alone: read array_record, decode JPEG, make batches; no network.
+"""The host pipeline alone: read records, parse them, decode JPEG, make batches; no network.
 
     python benchmarks/pipeline.py [--data=FOLDER] [--batch=128] [--image_size=112]
 
 FOLDER is a folder of identities; without it, synthetic faces of the size asked for are written as
-JPEGs (quality 92) to a temporary folder. The images come from the page cache. Each row is the
-median of several windows with the least and the most; images per second of processor time are the
-steadier figure where others load the machine too.
+JPEGs (quality 92) to a temporary folder. The images come from the page cache. The rows take turns,
+window by window; each is the median with the least and the most. Images per second of processor
+time are the steadier figure where others load the machine too. The last column is the median, over
+the windows, of a row against the bare decode loop on as many threads.
 """
 
+import concurrent.futures
 import datetime
+import functools
 import os
 import pathlib
 import platform
@@ -17,9 +20,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
+import jax
+import numpy as np
 from absl import app, flags, logging
 
 from facejax.data import batches, build_dataset, decode, folder_source
@@ -44,55 +49,106 @@ def write_synthetic(folder: pathlib.Path) -> None:
         cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
 
 
-def images_per_second(work: Callable[[], object], images: int) -> tuple[list[float], float]:
-    """The rate in each window, after one that is not counted, and the rate per processor second."""
-    work()
-    rates, processor_start = [], time.process_time()
-    for _ in range(WINDOWS.value):
-        start = time.perf_counter()
-        work()
-        rates.append(images / (time.perf_counter() - start))
-    return rates, images * WINDOWS.value / (time.process_time() - processor_start)
+def in_threads(work: Callable[[list[bytes]], object], items: list[bytes], threads: int) -> None:
+    """Does a piece of work on equal parts of the items, in as many threads."""
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [items[i::threads] for i in range(threads)]))
+
+
+def decode_all(encoded: list[bytes]) -> None:
+    """The bare decode loop."""
+    for image in encoded:
+        decode(image, IMAGE_SIZE.value, whole=True)
+
+
+class Turns:
+    """Windows of each row in turn.
+
+    Args:
+      rows: by name, what a window does.
+      first: by name, what is done before a window and not counted.
+      images: of a window.
+    """
+
+    def __init__(
+        self,
+        rows: dict[str, Callable[[], object]],
+        first: dict[str, Callable[[], object]],
+        images: int,
+    ) -> None:
+        self.rates: dict[str, list[float]] = {name: [] for name in rows}
+        self.seconds = dict.fromkeys(rows, 0.0)  # of the processor
+        self.images = images
+        for work in rows.values():  # not counted
+            work()
+        for _ in range(WINDOWS.value):
+            for name, work in rows.items():
+                time.sleep(0.3)  # others' threads work ahead until their buffers are full
+                first.get(name, lambda: None)()
+                start, processor_start = time.perf_counter(), time.process_time()
+                work()
+                self.rates[name].append(images / (time.perf_counter() - start))
+                self.seconds[name] += time.process_time() - processor_start
+
+    def row(self, name: str, against: str = "") -> str:
+        """A row of the table."""
+        rates = self.rates[name]
+        columns = f"{statistics.median(rates):6.0f} | {min(rates):6.0f} | {max(rates):6.0f}"
+        per_processor = self.images * WINDOWS.value / self.seconds[name]
+        pairs = zip(rates, self.rates.get(against, ()), strict=False)
+        share = f"{statistics.median(a / b for a, b in pairs):.2f}" if against else ""
+        return f"| {name:22} | {columns} | {per_processor:15.0f} | {share:>11} |"
 
 
 def main(_) -> None:
     """Prints the table."""
     logging.set_verbosity(logging.WARNING)
+    cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(DATA.value or f"{temporary}/faces")
         if DATA.value is None:
             write_synthetic(folder)
-        source = build_dataset(folder_source(folder), f"{temporary}/dataset")
+        source = build_dataset(folder_source(folder), f"{temporary}/dataset", progress=False)
         images = BATCH.value * BATCHES.value
         indices = [i % len(source) for i in range(images)]
         encoded = [source[i]["image"] for i in indices]
         kilobytes = sum(map(len, encoded)) / images / 1e3
+        taken = functools.partial(
+            batches, batch_size=BATCH.value, image_size=IMAGE_SIZE.value, seed=0
+        )
 
-        def make_batches(threads: int | None) -> Callable[[], object]:
-            size = {"batch_size": BATCH.value, "image_size": IMAGE_SIZE.value}
-            iterator = batches(source, **size, seed=0, threads=threads)
-            return lambda: [next(iterator) for _ in range(BATCHES.value)]
+        def take(iterator: Iterator[dict[str, np.ndarray]], count: int) -> None:
+            for _ in range(count):
+                next(iterator)
 
+        one = next(taken(source, threads=0))["image"]
         rows: dict[str, Callable[[], object]] = {
-            "read only": lambda: [source[i] for i in indices],
-            "decode only": lambda: [
-                decode(image, IMAGE_SIZE.value, whole=True) for image in encoded
+            "read": lambda: [source[i] for i in indices],
+            "to the device": lambda: [
+                jax.block_until_ready(jax.device_put(one)) for _ in range(BATCHES.value)
             ],
-            "batches, default": make_batches(None),
         }
-        for threads in (0, 1, 2, 4):
-            rows[f"batches, {threads} threads"] = make_batches(threads)
-        results = {name: images_per_second(work, images) for name, work in rows.items()}
+        first: dict[str, Callable[[], object]] = {}
+        for threads in (1, 2, 4):
+            rows[f"decode, {threads} threads"] = functools.partial(
+                in_threads, decode_all, encoded, threads
+            )
+            iterator = taken(source, threads=threads)
+            name = f"batches, {threads} threads"
+            rows[name] = functools.partial(take, iterator, BATCHES.value)
+            # What it has made ahead while others had their turn does not count.
+            first[name] = functools.partial(take, iterator, 8)
+        turns = Turns(rows, first, images)
 
     print(f"$ {shlex.join(['python', *sys.argv])}")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {load}")
     print(f"{len(source)} images of {kilobytes:.1f} kB, {WINDOWS.value} windows of {images}\n")
-    print("| images/s           | median |  least |   most | per processor s |")
-    print("|--------------------|-------:|-------:|-------:|----------------:|")
-    for name, (rates, per_processor) in results.items():
-        columns = f"{statistics.median(rates):6.0f} | {min(rates):6.0f} | {max(rates):6.0f}"
-        print(f"| {name:18} | {columns} | {per_processor:15.0f} |")
+    print("| images/s               | median |  least |   most | per processor s | / bare loop |")
+    print("|------------------------|-------:|-------:|-------:|----------------:|------------:|")
+    for name in rows:
+        batch_row = name.startswith("batches")
+        print(turns.row(name, name.replace("batches", "decode") if batch_row else ""))
 
 
 if __name__ == "__main__":

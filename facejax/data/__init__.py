@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from facejax.data.dataset import check_labels, dataset_source
     from facejax.data.images import IMAGE_SUFFIXES, decode, is_hidden, is_image
     from facejax.data.pipeline import batches, fault, padded_batches, read_images
-    from facejax.data.sources import Source, fingerprint, folder_source, identity_names, read_many
+    from facejax.data.sources import Source, fingerprint, folder_source, identity_names
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -34,7 +34,6 @@ __all__ = [
     "normalize",
     "padded_batches",
     "read_images",
-    "read_many",
 ]
 
 

@@ -6,7 +6,6 @@ import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import cv2
 import grain
@@ -15,7 +14,7 @@ import numpy as np
 from facejax import files
 from facejax.data.dataset import DatasetSource
 from facejax.data.images import decode, read_file
-from facejax.data.sources import Source, read_many
+from facejax.data.sources import Source
 from facejax.errors import UserError
 
 _STAND_INS = 100  # records tried in place of one that can't be read
@@ -214,7 +213,8 @@ def _reader(
     # To find that an image is whole takes longer, and once is enough.
     whole = np.full(len(source), isinstance(source, DatasetSource))
 
-    def pixels(number: int, record: dict[str, Any]) -> np.ndarray:
+    def pixels(number: int) -> np.ndarray:
+        record = source[number]
         name = record.get("id", f"record {number}")
         image = decode(record["image"], image_size, name, whole=bool(whole[number]))
         whole[number] = True
@@ -224,24 +224,15 @@ def _reader(
         """Another record and its pixels."""
         for other in stand_ins(labels, number, most=_STAND_INS).tolist():
             with contextlib.suppress(UserError):
-                return other, pixels(other, source[other])
+                return other, pixels(other)
         raise error
-
-    def found(numbers: np.ndarray) -> Sequence[dict[str, Any] | None]:
-        """The records, None where they are to be read one by one."""
-        try:
-            return read_many(source, numbers)
-        except UserError:
-            if not replace_bad:
-                raise
-            return [None] * len(numbers)
 
     def read(numbers: np.ndarray) -> dict[str, np.ndarray]:
         images = np.empty((len(numbers), image_size, image_size, 3), np.uint8)
         taken = numbers.astype(np.int64)
-        for row, (number, record) in enumerate(zip(numbers.tolist(), found(numbers), strict=True)):
+        for row, number in enumerate(numbers.tolist()):
             try:
-                images[row] = pixels(number, source[number] if record is None else record)
+                images[row] = pixels(number)
             except UserError as error:
                 if not replace_bad:
                     raise

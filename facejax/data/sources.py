@@ -23,12 +23,10 @@ class Source(Protocol):
     `"label"`, an int in [0, num_classes); `"id"`, a str, names the record in messages where there
     is one.
 
-    Four members are optional. The functions of the same names here stand in for the first two, and
-    `read_many` for the last.
+    Three members are optional. The functions of the same names here stand in for the first two.
       identity_names: Sequence[str], the name of each label; else the labels as decimal numbers.
       fingerprint(): a str that changes when any record does, cheaper than reading all of them.
       passed_over: tuple[str, ...], a clause for each kind of thing that was found and left out.
-      __getitems__(numbers): the records of several numbers, where that takes less than one by one.
     """
 
     @property
@@ -119,24 +117,6 @@ def identity_names(source: Source) -> tuple[str, ...]:
     """
     names = getattr(source, "identity_names", None)
     return tuple(map(str, range(source.num_classes)) if names is None else names)
-
-
-def read_many(source: Source, numbers: np.ndarray) -> Sequence[dict[str, Any]]:
-    """Several records: by the source's `__getitems__`, else one by one.
-
-    Args:
-      source: any.
-      numbers: int [N], of the records.
-
-    Returns:
-      N records.
-
-    Raises:
-      UserError: one of them can't be read.
-    """
-    own = getattr(source, "__getitems__", None)
-    listed = numbers.tolist()
-    return own(listed) if own is not None else [source[number] for number in listed]
 
 
 def fingerprint(source: Source) -> str:

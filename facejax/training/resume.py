@@ -40,11 +40,6 @@ class Relabelled:
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {**self.records[index], "label": int(self.labels[index])}
 
-    def __getitems__(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        records = data.read_many(self.records, np.asarray(numbers))
-        labels = self.labels[numbers].tolist()
-        return [{**one, "label": label} for one, label in zip(records, labels, strict=True)]
-
 
 class GoingOn(NamedTuple):
     """What a run takes over from a checkpoint.
