@@ -350,6 +350,12 @@ def test_identify_by_rates_and_margins(gallery, tmp_path, capsys):
     assert found["photos"][0]["faces"][0]["name"] is None
     assert len(found["photos"][0]["faces"][0]["candidates"]) == 3
     assert "there is no gallery" in complaint(capsys, "identify", "nowhere", "bob.png")
+    for one, other in (("--far=0.1", "--threshold=0.2"), ("--fpir=0.1", "--far=0.1")):
+        said = complaint(capsys, "identify", gallery, "bob.png", one, other)
+        assert f"argument {other[:-4]}: not allowed with argument {one[:-4]}" in said
+    assert "not allowed with argument --threshold" in complaint(
+        capsys, "verify", "bob.png", "bob.png", "--threshold=0.5", "--far=0.001"
+    )
     assert "argument --k" in complaint(capsys, "identify", gallery, "bob.png", "--k=0")
     assert "argument --far" in complaint(capsys, "identify", gallery, "bob.png", "--far=2")
 
@@ -474,6 +480,31 @@ def test_gallery_refuses(gallery, tmp_path, capsys):
 
 
 # What is around them
+
+
+def test_the_home_folder_is_put_in(people, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ann = "~/people/Ann/1.png"
+    for command in (
+        ("detect", "~/people", "--draw=~/drawn"),
+        ("align", "~/people", "--out=~/crops"),
+        ("embed", ann, "--out=~/ann.npz"),
+        ("enroll", "~/known", "~/people"),
+        ("enroll", "~/known", "Ann", "~/people/Ann"),
+        ("identify", "~/known", ann, "--draw=~/who.png"),
+        ("verify", ann, "~/people/Ann/2.png"),
+        ("verify", "--gallery=~/known", "Ann", ann),
+        ("cluster", "~/people", "--out=~/strangers"),
+        ("gallery", "export", "~/known", "~/known.npz"),
+        ("gallery", "import", "~/copy", "~/known.npz"),
+    ):
+        assert run(*command) == 0, capsys.readouterr()
+    assert "in a home folder that is not" in complaint(capsys, "detect", "~no-such-user/a.png")
+    assert list(tmp_path.glob("elsewhere/*")) == []
+    names = ("drawn/Bob/1.png", "crops/Bob/1.jpg", "ann.npz", "who.png", "known.npz", "copy.sqlite")
+    assert all((tmp_path / name).is_file() for name in names)
 
 
 def test_programs_are_kept_where_that_can_be(tmp_path, capsys, monkeypatch):

@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-import pathlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ def add(commands: arguments.Commands) -> None:
         description="Adds a person, or everybody of a folder with a sub-folder per person. The "
         "gallery is made where it is missing.",
     )
-    parser.add_argument("gallery", metavar="GALLERY", help="a file, or the URL of a database")
+    arguments.add_gallery(parser)
     parser.add_argument(
         "who", metavar="NAME PHOTOS", nargs="+", help="a name and photographs; or a FOLDER"
     )
@@ -81,14 +81,15 @@ def _run(given: argparse.Namespace) -> Outcome:
 def _people(who: list[str]) -> Iterator[tuple[str, work.Listed]]:
     """Each photo and whose it is; those of one person follow each other."""
     from facejax.data import is_hidden
+    from facejax.recognition.photos import locate
     from facejax.recognition.tables import clean_name
 
     if len(who) > 1:
         name = clean_name(who[0])
         yield from ((name, photo) for photo in work.list_photos(who[1:]))
         return
-    root = pathlib.Path(who[0])
-    if not root.is_dir():
+    root = locate(who[0])
+    if not os.path.isdir(root):
         raise UserError(
             f"{printable(who[0])} is no folder: give a NAME and PHOTOS, or a FOLDER with a "
             "sub-folder per person"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from facejax.commands import arguments
 from facejax.commands.outcome import Skipped
 from facejax.errors import UserError
 
@@ -35,17 +36,16 @@ def list_photos(given: Iterable[str]) -> list[Listed]:
     Args:
       given: paths. A folder that has none, or can't be read, stands for itself.
     """
-    from facejax.recognition.photos import expand
+    from facejax.recognition.photos import expand, locate
 
     listed = []
     for path in given:
-        root = pathlib.Path(path)
         for photo in expand([path]):
             found = pathlib.Path(photo.source)
-            below = root.is_dir() and found != root
-            listed.append(
-                Listed(photo.source, found.relative_to(root) if below else pathlib.Path(found.name))
-            )
+            place = pathlib.Path(found.name)
+            if isinstance(photo.content, pathlib.Path) and (root := locate(path)) != found:
+                place = found.relative_to(root)
+            listed.append(Listed(photo.source, place))
     return listed
 
 
@@ -128,27 +128,22 @@ def choose_threshold(
     thresholds: Sequence["Threshold"],
     *,
     whose: str,
-    far: float | None = None,
+    far: float | None,
 ) -> float:
     """The cosine that was asked for, or the calibrated one of a false accept rate.
 
     Args:
-      given: with `threshold`, and `far` where none is given here.
+      given: with `threshold`.
       thresholds: calibrated ones.
       whose: they are, for the sentence.
-      far: the false accept rate.
+      far: the false accept rate; None is the usual one.
     """
     if given.threshold is not None:
         return given.threshold
     from facejax.recognition.thresholds import choose
 
-    try:
-        return choose(thresholds, far=given.far if far is None else far, whose=whose).cosine
-    except UserError as error:
-        # The library names its argument.
-        raise UserError(
-            str(error).replace(" threshold=, a cosine", " --threshold=COSINE")
-        ) from None
+    far = arguments.FAR if far is None else far
+    return choose(thresholds, far=far, whose=whose, remedy="give --threshold=COSINE").cosine
 
 
 def look(

@@ -22,10 +22,9 @@ from facejax.recognition.matches import (
 )
 from facejax.recognition.samples import Check, Sample, collect, default_check, one_a_photo
 from facejax.recognition.tables import clean_name, people, templates
-from facejax.recognition.thresholds import Threshold, choose
+from facejax.recognition.thresholds import FAR, Threshold, choose, far_of_fpir
 
 SAME_PICTURE = 0.999  # a threshold for a face under two names, where none is calibrated
-FAR = 1e-3
 
 Pool = Literal["best", "mean"]
 
@@ -338,7 +337,7 @@ class Gallery:
         _check_pool(pool)
         samples, skipped = self._collect(faces)
         if fpir is not None:
-            far = fpir / max(1, len(self))
+            far = far_of_fpir(fpir, people=len(self))
         limit = self._threshold(threshold, far)
         queries = np.array([sample.embedding for sample in samples])
         found = self._search(queries, max(k, 2), pool) if samples else []
