@@ -278,6 +278,29 @@ def test_enroll_refuses(gallery, tmp_path, capsys):
     assert run("enroll", gallery, "Zoe", ann, "--duplicates=allow") == 0
 
 
+def test_an_enrollment_of_nobody_makes_no_gallery(tmp_path, capsys):
+    save(tmp_path / "people" / "Ann" / "none.png", photo())
+    save(tmp_path / "people" / "Bob" / "small.png", photo(BOB, side=32))
+    save(tmp_path / "people" / (201 * "C") / "cyd.png", photo(CYD))
+    found = answer(capsys, "enroll", "known", "people", status=2)
+    assert (found["gallery"], found["people"]) == (None, [])
+    ann, bob, cyd = (one["reason"] for one in found["skipped"])
+    assert "there is no face in it" in ann
+    assert "Bob is not enrolled (people/Bob/small.png, face 0: too small" in bob
+    assert "201 characters" in cyd
+    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+    save(tmp_path / "people" / "Dan" / "dan.png", photo(DAN))
+    assert answer(capsys, "enroll", "known", "people")["counts"]["people"] == 1
+    assert (tmp_path / "known.sqlite").is_file()
+
+
+def test_a_photo_that_is_given_twice(people, capsys):
+    ann = "people/Ann/1.png"
+    found = answer(capsys, "enroll", "known", "Ann", ann, ann, people / "Ann" / "1.png")
+    assert found["people"] == [{"name": "Ann", "templates": 1}]
+    assert found["skipped"] == []
+
+
 def test_a_gallery_of_another_recognizer(gallery, tmp_path, capsys, monkeypatch):
     ann = save(tmp_path / "ann.png", photo(ANN, number=7))
     other = stand_ins.Recognizer(card=stand_ins.Card(name="other", sha256="b" * 64))

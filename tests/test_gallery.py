@@ -505,6 +505,16 @@ def test_photos_are_enrolled_and_identified(gallery, photos):
     )
 
 
+def test_a_photo_that_is_given_twice_is_enrolled_once(gallery, photos):
+    result = gallery.enroll("Ann", ["ann.jpg", "ann2.jpg", "ann.jpg"])
+    assert (len(result.templates), result.refused) == (2, ())
+    assert gallery.sources("Ann") == [("ann.jpg", 0), ("ann2.jpg", 0)]
+    assert "there are 2 faces in it: say which, face=0, 1" in refused(
+        gallery.enroll, "Bob", ["two.jpg", "two.jpg"]
+    )
+    assert len(gallery.enroll("Bob", ["two.jpg", "two.jpg"], face=1).templates) == 1
+
+
 def test_why_a_face_is_refused(gallery, photos):
     said = refused(gallery.enroll, "Cyd", "small.jpg")
     assert said == "Cyd is not enrolled (small.jpg, face 0: too small: 3 px; blurred)"

@@ -88,26 +88,34 @@ def open_detector(given: argparse.Namespace) -> "Detector":
     )
 
 
-def open_gallery(
-    given: argparse.Namespace, *, create: bool = False, dtype: Any = None
-) -> tuple["Gallery", "Recognizer"]:
-    """A gallery and the recognizer that wrote it, or is to write it.
+def open_gallery(given: argparse.Namespace) -> tuple["Gallery", "Recognizer"]:
+    """A gallery that is there, and the recognizer that wrote it.
+
+    Args:
+      given: as in `open_gallerys_recognizer`.
+    """
+    from facejax.recognition import Gallery
+
+    recognizer = open_gallerys_recognizer(given, required=True)
+    return Gallery(given.gallery, recognizer=recognizer, create=False), recognizer
+
+
+def open_gallerys_recognizer(given: argparse.Namespace, *, required: bool) -> "Recognizer":
+    """The recognizer that wrote a gallery, or is to write it.
 
     Args:
       given: with `gallery`, and `recognizer`, which may be None: then it is the gallery's, if it is
         one of those that have a name.
-      create: whether to make a gallery that is not there.
-      dtype: of the templates of a new one.
+      required: whether the gallery must be there.
     """
-    from facejax.recognition import Gallery, packages
+    from facejax.recognition import packages
 
     name = given.recognizer
     if name is None:
-        weights = _weights_of(given.gallery, required=not create)
+        weights = _weights_of(given.gallery, required=required)
         known = {packages.SFACE.sha256: "sface", packages.DLIB.sha256: "dlib"}
         name = known.get(weights or "")
-    recognizer = open_recognizer(name)
-    return Gallery(given.gallery, recognizer=recognizer, create=create, dtype=dtype), recognizer
+    return open_recognizer(name)
 
 
 def _weights_of(where: str, *, required: bool) -> str | None:

@@ -10,7 +10,7 @@ import sqlalchemy as sql
 from facejax.errors import UserError
 from facejax.recognition.loaded import Loaded
 from facejax.recognition.matches import Refusal
-from facejax.recognition.samples import Sample
+from facejax.recognition.samples import Check, Sample
 from facejax.recognition.tables import pack, people, templates, unpack
 
 SAME_TEMPLATE = 1 - 1e-5  # cosine of what is one embedding but for rounding
@@ -70,6 +70,47 @@ def of_person(
     return embeddings, [(row.id, row.checksum) for row in rows]
 
 
+def checked(
+    name: str, samples: list[Sample], refused: list[Refusal], check: Check | None
+) -> tuple[list[Sample], list[Refusal]]:
+    """Leaves out the faces that something speaks against.
+
+    Args:
+      name: of the person, for the sentence.
+      samples: the person's.
+      refused: what was left out before.
+      check: face -> the reasons against it; None takes every face, as plain embeddings are taken.
+
+    Returns:
+      samples: those that are left.
+      refused: what was left out before and now.
+
+    Raises:
+      UserError: nothing is left.
+    """
+    kept, refused = [], list(refused)
+    for sample in samples:
+        reasons = () if check is None or sample.face is None else tuple(check(sample.face))
+        if reasons:
+            refused.append(Refusal(sample.source, sample.number, reasons))
+        else:
+            kept.append(sample)
+    if not kept:
+        raise nothing(name, refused)
+    return kept, refused
+
+
+def nothing(name: str, refused: list[Refusal]) -> UserError:
+    """What to raise where nothing of a person could be enrolled.
+
+    Args:
+      name: of the person.
+      refused: what was left out.
+    """
+    said = ", ".join(map(str, refused)) or "no face was given"
+    return UserError(f"{name} is not enrolled ({said})")
+
+
 def without_others(
     loaded: Loaded, samples: list[Sample], person: int | None, *, limit: float
 ) -> tuple[list[Sample], list[Refusal]]:
@@ -119,7 +160,7 @@ def add(
       shown: the gallery, for the sentence.
 
     Returns:
-      The number of each sample's template.
+      The numbers of the samples' templates, each once.
     """
     embeddings = np.array([sample.embedding for sample in samples])
     size = embeddings.shape[1]
@@ -137,7 +178,7 @@ def add(
         numbers.append(done.inserted_primary_key[0])
         theirs = np.concatenate([theirs, sample.embedding[None]])
         known.append((numbers[-1], row["checksum"]))
-    return numbers
+    return list(dict.fromkeys(numbers))
 
 
 def _details(sample: Sample) -> dict[str, Any]:

@@ -179,23 +179,13 @@ class Gallery:
         """
         name = clean_name(name)
         samples, refused = self._collect_one_a_photo(faces, face)
-        kept = []
-        for sample in samples:
-            reasons = () if check is None or sample.face is None else tuple(check(sample.face))
-            if reasons:
-                refused.append(Refusal(sample.source, sample.number, reasons))
-            else:
-                kept.append(sample)
-        numbers: list[int] = []
-        if kept:
-            strictest = max((one.cosine for one in self.thresholds), default=SAME_PICTURE)
-            alike = duplicate_threshold if duplicate_threshold is not None else strictest
-            limit = alike if duplicates == "refuse" else None
-            numbers, others = self._add(name, kept, limit)
-            refused += others
+        samples, refused = enrolling.checked(name, samples, refused, check)
+        strictest = max((one.cosine for one in self.thresholds), default=SAME_PICTURE)
+        alike = duplicate_threshold if duplicate_threshold is not None else strictest
+        numbers, others = self._add(name, samples, alike if duplicates == "refuse" else None)
+        refused += others
         if not numbers:
-            said = ", ".join(map(str, refused)) or "no face was given"
-            raise UserError(f"{name} is not enrolled ({said})")
+            raise enrolling.nothing(name, refused)
         return Enrollment(name, tuple(numbers), tuple(refused))
 
     def remove(self, name: str) -> None:
