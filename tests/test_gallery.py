@@ -243,9 +243,9 @@ def test_what_another_process_changes_is_seen_by_the_next_search(tmp_path):
 def test_only_what_changed_is_read(three, monkeypatch):
     three.identify(photo(0, 9))
     read = []
-    real = type(three._loaded)._unpack
+    real = type(three._opened.loaded)._unpack
     monkeypatch.setattr(
-        type(three._loaded),
+        type(three._opened.loaded),
         "_unpack",
         lambda self, rows: read.append(len(rows)) or real(self, rows),
     )
@@ -319,7 +319,7 @@ def test_a_removal_that_was_cut_off_is_finished_by_the_next_opening(three, tmp_p
     three.close()
     plant(tmp_path / "people.sqlite", b"the name Bob")
     with Gallery(tmp_path / "people") as gallery:
-        monkeypatch.setattr(gallery._database, "erase", lambda done: None)  # killed here
+        monkeypatch.setattr(gallery._opened.database, "erase", lambda done: None)  # killed here
         gallery.remove("Bob")
     assert b"Bob" in bytes_beside(tmp_path)
     Gallery(tmp_path / "people").close()
@@ -418,7 +418,7 @@ def test_one_busy_with_anothers_write_is_waited_for(three, tmp_path):
     start = time.monotonic()
     three.enroll("Dan", photo(7, 0))
     assert time.monotonic() - start > 0.25
-    assert three._database.timeout == 30
+    assert three._opened.database.timeout == 30
     writer.close()
 
 

@@ -1,19 +1,56 @@
-"""Templates into a gallery's tables, in a transaction of the caller's."""
+"""People into a gallery that is open: what is taken, what is refused, and how it is written."""
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sql
 
 from facejax.errors import UserError
 from facejax.recognition.loaded import Loaded
-from facejax.recognition.matches import Refusal
+from facejax.recognition.matches import Enrollment, Refusal
+from facejax.recognition.opened import Opened
 from facejax.recognition.samples import Check, Sample
-from facejax.recognition.tables import pack, people, templates, unpack
+from facejax.recognition.tables import clean_name, pack, people, templates, unpack
 
+SAME_PICTURE = 0.999  # a threshold for a face under two names, where none is calibrated
 SAME_TEMPLATE = 1 - 1e-5  # cosine of what is one embedding but for rounding
+
+
+def enroll(
+    opened: Opened,
+    name: str,
+    faces: Any,
+    *,
+    face: int | None,
+    check: Check | None,
+    duplicates: Literal["refuse", "allow"],
+    limit: float | None,
+) -> Enrollment:
+    """Adds templates to a person; see `Gallery.enroll`.
+
+    Args:
+      opened: the gallery.
+      name: as there, and so are the others.
+      faces: all of this person.
+      face: which of a photo's.
+      check: face -> the reasons against it.
+      duplicates: whether to refuse a face that is enrolled under another name.
+      limit: the cosine from which it is that face; None is as there.
+    """
+    name = clean_name(name)
+    samples, refused = opened.collect_one_a_photo(faces, face)
+    samples, refused = checked(name, samples, refused, check)
+    if duplicates == "allow":
+        limit = None
+    elif limit is None:
+        limit = max((one.cosine for one in opened.thresholds), default=SAME_PICTURE)
+    numbers, others = _write(opened, name, samples, limit)
+    refused += others
+    if not numbers:
+        raise nothing(name, refused)
+    return Enrollment(name, tuple(numbers), tuple(refused))
 
 
 def find(connection: sql.Connection, name: str) -> int | None:
@@ -179,6 +216,34 @@ def add(
         theirs = np.concatenate([theirs, sample.embedding[None]])
         known.append((numbers[-1], row["checksum"]))
     return list(dict.fromkeys(numbers))
+
+
+def _write(
+    opened: Opened, name: str, samples: list[Sample], limit: float | None
+) -> tuple[list[int], list[Refusal]]:
+    """Writes samples in one transaction: the numbers of their templates, and what is refused.
+
+    From `limit` on, a face is that of whoever it resembles.
+    """
+    refused: list[Refusal] = []
+    size, dtype, shown = len(samples[0].embedding), opened.dtype, str(opened)
+    with opened.lock:
+        if limit is not None:  # most of the work, while others may write
+            opened.refresh(pool="best")
+        with opened.database.writing() as (connection, stamp):
+            known = opened.join(connection, {"embedding_size": size}, "the embedding")
+            person = find(connection, name)
+            if limit is not None:
+                loaded = opened.loaded or Loaded(size, dtype, shown)
+                loaded.refresh(connection, writing=True)
+                samples, refused = without_others(loaded, samples, person, limit=limit)
+            if not samples:
+                return [], refused
+            if person is None:
+                person = insert(connection, name, stamp)
+            numbers = add(connection, stamp, person, samples, dtype=dtype, shown=shown)
+        opened.facts = known
+    return numbers, refused
 
 
 def _details(sample: Sample) -> dict[str, Any]:
