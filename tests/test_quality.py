@@ -112,15 +112,16 @@ def test_synthetic_heads_turn():
     nods = np.radians([-25, -12, 0, 12, 25])
     base = draw_nuisance(jax.random.key(0), jnp.float32(0.0))
 
-    def series(identity):
-        turned = jax.vmap(lambda yaw: landmarks_of(identity, base._replace(yaw=yaw)))
-        nodded = jax.vmap(lambda pitch: landmarks_of(identity, base._replace(pitch=pitch)))
-        angles = (jnp.asarray(turns, jnp.float32), jnp.asarray(nods, jnp.float32))
-        return turned(angles[0]), nodded(angles[1])
+    def one(identity, yaw, pitch):
+        return landmarks_of(identity, base._replace(yaw=yaw, pitch=pitch))
 
     people = jax.vmap(draw_identity)(jax.random.split(jax.random.key(1), 8))
-    turned, nodded = jax.jit(jax.vmap(series))(people)
-    yaws, pitches = pose(np.asarray(turned))[..., 0], pose(np.asarray(nodded))[..., 1]
+    angles = np.zeros((2, 10), np.float32)
+    angles[0, :5], angles[1, 5:] = turns, nods
+    series = jax.vmap(jax.vmap(one, in_axes=(None, 0, 0)), in_axes=(0, None, None))
+    seen = np.asarray(jax.jit(series)(people, *angles))
+    turned, nodded = seen[:, :5], seen[:, 5:]
+    yaws, pitches = pose(turned)[..., 0], pose(nodded)[..., 1]
     print(
         yaws.mean(0).round(), yaws.std(0).round(), pitches.mean(0).round(), pitches.std(0).round()
     )

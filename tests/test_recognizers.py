@@ -9,17 +9,15 @@ import sys
 
 import chex
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from facejax import recognition
 from facejax.errors import UserError
 from facejax.recognition import packages, recognizer, templates
-from facejax.synthetic import draw_identity, draw_nuisance, render
 from tests.environment import surroundings
 from tests.packaged import installed
+from tests.rendered import kept
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -30,13 +28,7 @@ DLIB_NUMBERS = [-0.03821, 0.0947, -0.02779, -0.03093, -0.01454, -0.06024, -0.004
 
 @pytest.fixture(scope="module")
 def face():
-    """A rendered face, uint8 [112, 112, 3]."""
-
-    def photograph(key):
-        nuisance = draw_nuisance(key, jnp.float32(0))
-        return render(draw_identity(key), nuisance, image_size=112)
-
-    return np.asarray(jax.jit(photograph)(jax.random.key(0)))
+    return kept(0)
 
 
 @pytest.fixture(scope="module")
