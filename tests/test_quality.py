@@ -110,16 +110,17 @@ def test_synthetic_heads_turn():
     """The angles grow with those of the renderer, for each of 8 people."""
     turns = np.radians([-40, -20, 0, 20, 40])
     nods = np.radians([-25, -12, 0, 12, 25])
-    base = draw_nuisance(jax.random.key(0), jnp.float32(0.0))
-
-    def one(identity, yaw, pitch):
-        return landmarks_of(identity, base._replace(yaw=yaw, pitch=pitch))
-
-    people = jax.vmap(draw_identity)(jax.random.split(jax.random.key(1), 8))
     angles = np.zeros((2, 10), np.float32)
     angles[0, :5], angles[1, 5:] = turns, nods
-    series = jax.vmap(jax.vmap(one, in_axes=(None, 0, 0)), in_axes=(0, None, None))
-    seen = np.asarray(jax.jit(series)(people, *angles))
+
+    def series(key):
+        base = draw_nuisance(jax.random.key(0), jnp.float32(0.0))
+        identity = draw_identity(key)
+        pose_at = lambda yaw, pitch: base._replace(yaw=yaw, pitch=pitch)  # noqa: E731
+        return jax.vmap(lambda *angles: landmarks_of(identity, pose_at(*angles)))(*angles)
+
+    people = jax.random.split(jax.random.key(1), 8)
+    seen = np.asarray(jax.jit(jax.vmap(series))(people))
     turned, nodded = seen[:, :5], seen[:, 5:]
     yaws, pitches = pose(turned)[..., 0], pose(nodded)[..., 1]
     print(

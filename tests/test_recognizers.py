@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -230,18 +229,3 @@ def test_refuses_other_crops(crops):
 def test_a_wrong_channel_order_would_be_seen():
     swapped = unit(expected(CROPS[..., ::-1]))
     assert np.abs(toy().embed(CROPS) - swapped).max() > 0.1
-
-
-def test_importing_it_takes_neither_checkpoints_nor_images():
-    script = (
-        "import sys, facejax.recognition; "
-        "print([m for m in ('orbax', 'cv2', 'onnx', 'onnxruntime', 'grain') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "[]\n", done.stderr
