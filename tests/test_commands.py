@@ -208,31 +208,6 @@ def test_embed_crops_as_they_are(tmp_path, capsys):
 # What is around them
 
 
-def test_the_home_folder_is_put_in(people, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    ann = "~/people/Ann/1.png"
-    for command in (
-        ("detect", "~/people", "--draw=~/drawn"),
-        ("align", "~/people", "--out=~/crops"),
-        ("embed", ann, "--out=~/ann.npz"),
-        ("enroll", "~/known", "~/people"),
-        ("enroll", "~/known", "Ann", "~/people/Ann"),
-        ("identify", "~/known", ann, "--draw=~/who.png"),
-        ("verify", ann, "~/people/Ann/2.png"),
-        ("verify", "--gallery=~/known", "Ann", ann),
-        ("cluster", "~/people", "--out=~/strangers"),
-        ("gallery", "export", "~/known", "~/known.npz"),
-        ("gallery", "import", "~/copy", "~/known.npz"),
-    ):
-        assert run(*command) == 0, capsys.readouterr()
-    assert "in a home folder that is not" in complaint(capsys, "detect", "~no-such-user/a.png")
-    assert list(tmp_path.glob("elsewhere/*")) == []
-    names = ("drawn/Bob/1.png", "crops/Bob/1.jpg", "ann.npz", "who.png", "known.npz", "copy.sqlite")
-    assert all((tmp_path / name).is_file() for name in names)
-
-
 def test_programs_are_kept_where_that_can_be(tmp_path, capsys, monkeypatch):
     """And where they can't, the command goes on."""
     ann = save(tmp_path / "ann.png", photo(ANN))

@@ -293,3 +293,31 @@ def test_gallery_refuses(gallery, tmp_path, capsys):
     assert not (tmp_path / "fresh.sqlite").exists()
     assert "there is no gallery" in complaint(capsys, "gallery", "list", "nowhere")
     assert "merge the two" in complaint(capsys, "gallery", "rename", gallery, "Ann", "Bob")
+
+
+# everything
+
+
+def test_the_home_folder_is_put_in(people, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ann = "~/people/Ann/1.png"
+    for command in (
+        ("detect", "~/people", "--draw=~/drawn"),
+        ("align", "~/people", "--out=~/crops"),
+        ("embed", ann, "--out=~/ann.npz"),
+        ("enroll", "~/known", "~/people"),
+        ("enroll", "~/known", "Ann", "~/people/Ann"),
+        ("identify", "~/known", ann, "--draw=~/who.png"),
+        ("verify", ann, "~/people/Ann/2.png"),
+        ("verify", "--gallery=~/known", "Ann", ann),
+        ("cluster", "~/people", "--out=~/strangers"),
+        ("gallery", "export", "~/known", "~/known.npz"),
+        ("gallery", "import", "~/copy", "~/known.npz"),
+    ):
+        assert run(*command) == 0, capsys.readouterr()
+    assert "in a home folder that is not" in complaint(capsys, "detect", "~no-such-user/a.png")
+    assert list(tmp_path.glob("elsewhere/*")) == []
+    names = ("drawn/Bob/1.png", "crops/Bob/1.jpg", "ann.npz", "who.png", "known.npz", "copy.sqlite")
+    assert all((tmp_path / name).is_file() for name in names)
