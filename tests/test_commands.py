@@ -1,83 +1,42 @@
 """The commands on photographs: what they print, write and end with; stand-ins for the networks."""
 
 import json
-import re
 import sys
 
 import cv2
 import numpy as np
 import pytest
 
-from facejax import __main__, compilation, recognition
+from facejax import compilation
 from facejax.commands import work
 from facejax.errors import UserError
 from facejax.recognition import packages
-from facejax.recognition.thresholds import Threshold
 from tests import stand_ins
+from tests.commanding import (
+    ANN,
+    BOB,
+    CYD,
+    answer,
+    complaint,
+    cosine,
+    run,
+    save_people,
+    without_networks,
+)
 from tests.packaged import installed
 from tests.pictures import encode
-from tests.rendered import rendered
+from tests.rendered import kept
 from tests.stand_ins import SIDE, photo, save
-
-ANN, BOB, CYD, DAN = range(4)
-THRESHOLDS = (
-    Threshold(far=1e-2, cosine=0.5, upper_bound=1.2e-2, negatives=10_000, data="checks"),
-    Threshold(far=1e-3, cosine=0.6, upper_bound=1.5e-3, negatives=10_000, data="checks"),
-)
 
 
 @pytest.fixture(autouse=True)
 def _networks(monkeypatch, tmp_path):
-    """Stand-ins for both, and no cache of programs outside of the test."""
-    stand_in = stand_ins.Recognizer(thresholds=THRESHOLDS)
-    monkeypatch.setattr(recognition, "open", lambda name: stand_in)
-    monkeypatch.setattr(work, "open_detector", lambda given: stand_ins.detector)
-    monkeypatch.setattr(compilation, "enable_cache", lambda directory: None)
-    monkeypatch.chdir(tmp_path)
+    without_networks(monkeypatch, tmp_path)
 
 
 @pytest.fixture
 def people(tmp_path):
-    """people/NAME/N.png of Ann, Bob and Cyd, two each."""
-    for person, name in enumerate(("Ann", "Bob", "Cyd")):
-        for number in (1, 2):
-            save(tmp_path / "people" / name / f"{number}.png", photo(person, number=number))
-    return tmp_path / "people"
-
-
-@pytest.fixture
-def gallery(people, capsys):
-    assert run("enroll", "known", "people") == 0
-    capsys.readouterr()
-    return "known"
-
-
-def run(*arguments: object) -> int:
-    return __main__.main([str(argument) for argument in arguments])
-
-
-def answer(capsys, *arguments: object, status: int = 0):
-    """What a command prints for machines."""
-    assert run(*arguments, "--json") == status
-    return json.loads(capsys.readouterr().out)
-
-
-def complaint(capsys, *arguments: object) -> str:
-    """The sentence of a refusal."""
-    assert run(*arguments) == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1, said
-    assert said.startswith("error: ")
-    return said.removeprefix("error: ").rstrip("\n")
-
-
-def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """Of the colors of two patterns, computed from the full pictures."""
-    a, b = (
-        each.reshape(4, SIDE // 4, 4, SIDE // 4, 3).mean(axis=(1, 3)).ravel() - 127.3
-        for each in (one, other)
-    )
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    return save_people(tmp_path)
 
 
 # detect
@@ -246,233 +205,6 @@ def test_embed_crops_as_they_are(tmp_path, capsys):
     assert "give FILE.npz or FILE.safetensors" in complaint(capsys, "embed", "crops", "--out=a.txt")
 
 
-# enroll, identify, verify
-
-
-def test_enroll_a_folder(people, tmp_path, capsys):
-    save(people / "Dan" / "small.png", photo(DAN, side=32))
-    (people / "Eve").mkdir()
-    save(people / "Bob" / "group.png", photo(BOB, CYD))
-    found = answer(capsys, "enroll", "known", "people")
-    assert found["people"] == [{"name": name, "templates": 2} for name in ("Ann", "Bob", "Cyd")]
-    assert (found["gallery"], found["recognizer"]) == ("known.sqlite", "checks")
-    assert found["counts"] == {"people": 3, "faces": 6, "skipped": 3}
-    reasons = {one["source"]: one["reason"] for one in found["skipped"]}
-    assert "too small (11 pixels between the eyes" in reasons["Dan"]
-    assert "has no photographs" in reasons["people/Eve"]
-    assert "there are 2 faces in it" in reasons["people/Bob/group.png"]
-    assert run("enroll", "known", "Dan", "people/Dan/small.png", "--unchecked") == 0
-    assert run("gallery", "list", "known") == 0
-    assert capsys.readouterr().out.splitlines()[-4:] == ["Ann", "Bob", "Cyd", "Dan"]
-
-
-def test_enroll_refuses(gallery, tmp_path, capsys):
-    ann = save(tmp_path / "ann.png", photo(ANN, number=7))
-    two = save(tmp_path / "two.png", photo(ANN, BOB))
-    assert "line break" in complaint(capsys, "enroll", gallery, "A\nnn", ann)
-    assert "there are 2 faces in it" in complaint(capsys, "enroll", gallery, "Zoe", two)
-    assert "Ann" in complaint(capsys, "enroll", gallery, "Zoe", ann)  # a duplicate
-    assert "sub-folder per person" in complaint(capsys, "enroll", gallery, "Zoe")
-    (tmp_path / "flat").mkdir()
-    assert "flat has no folder per person" in complaint(capsys, "enroll", gallery, "flat")
-    assert run("enroll", gallery, "Zoe", ann, "--duplicates=allow") == 0
-
-
-def test_a_gallery_of_another_recognizer(gallery, tmp_path, capsys, monkeypatch):
-    ann = save(tmp_path / "ann.png", photo(ANN, number=7))
-    other = stand_ins.Recognizer(card=stand_ins.Card(name="other", sha256="b" * 64))
-    monkeypatch.setattr(recognition, "open", lambda name: other)
-    for command in (
-        ("identify", gallery, ann),
-        ("enroll", gallery, "Ann", ann),
-        ("verify", f"--gallery={gallery}", "Ann", ann),
-    ):
-        said = complaint(capsys, *command)
-        assert "checks (aaaaaaaaaaaa)" in said
-        assert "other (bbbbbbbbbbbb)" in said
-
-
-def test_the_recognizer_of_a_gallery_is_opened(people, capsys, monkeypatch):
-    opened = []
-
-    def open_one(name):
-        opened.append(name)
-        return stand_ins.Recognizer(card=stand_ins.Card(sha256=packages.DLIB.sha256))
-
-    monkeypatch.setattr(recognition, "open", open_one)
-    assert run("enroll", "new", "people") == 0
-    assert run("identify", "new", "people", "--threshold=0.5") == 0
-    assert run("identify", "new", "people", "--threshold=0.5", "--recognizer=mine") == 0
-    assert opened == [None, "dlib", "mine"]
-
-
-def test_identify(gallery, tmp_path, capsys):
-    save(tmp_path / "party.png", photo(BOB, DAN, ANN, number=9))
-    save(tmp_path / "none.png", photo())
-    (tmp_path / "torn.png").write_bytes(b"no picture")
-    found = answer(capsys, "identify", gallery, "party.png", "none.png", "torn.png", "--draw=out")
-    assert found["threshold"] == 0.6
-    assert found["counts"] == {"photos": 2, "faces": 3, "known": 2, "skipped": 1}
-    bob, dan, ann = found["photos"][0]["faces"]
-    assert [face["name"] for face in (bob, dan, ann)] == ["Bob", None, "Ann"]
-    expected = max(
-        cosine(stand_ins.pattern(BOB, 9), stand_ins.pattern(BOB, number)) for number in (1, 2)
-    )
-    assert bob["similarity"] == pytest.approx(expected, abs=0.01)
-    assert dan["similarity"] < 0.5
-    assert bob["candidates"][0]["name"] == "Bob"
-    assert len(bob["candidates"]) == 2
-    assert (tmp_path / "out" / "party.png").is_file()
-    assert "torn.png does not decode" in found["skipped"][0]["reason"]
-
-    assert run("identify", gallery, "party.png") == 0
-    header, _, first, second, _, ending = capsys.readouterr().out.splitlines()
-    assert re.split(r"  +", header)[2:] == ["name", "similarity (from 0.60)", "next"]
-    assert first.split()[:3] == ["party.png", "0", "Bob"]
-    assert second.split()[:3] == ["party.png", "1", "unknown"]
-    assert ending == "photos: 1, faces: 3, known: 2, skipped: 0"
-
-
-def test_identify_by_rates_and_margins(gallery, tmp_path, capsys):
-    save(tmp_path / "bob.png", photo(BOB, number=9))
-    asked = {
-        ("--far=0.01",): 0.5,
-        ("--fpir=0.03",): 0.5,  # of three people
-        ("--fpir=0.01",): 0.6,
-        ("--threshold=0.2",): 0.2,
-    }
-    for options, threshold in asked.items():
-        assert answer(capsys, "identify", gallery, "bob.png", *options)["threshold"] == threshold
-    said = complaint(capsys, "identify", gallery, "bob.png", "--far=1e-5")
-    assert "down to FAR 0.001, not to 1e-05" in said
-    assert "--threshold=COSINE" in said
-    found = answer(capsys, "identify", gallery, "bob.png", "--margin=1.9", "--k=3")
-    assert found["photos"][0]["faces"][0]["name"] is None
-    assert len(found["photos"][0]["faces"][0]["candidates"]) == 3
-    assert "there is no gallery" in complaint(capsys, "identify", "nowhere", "bob.png")
-    assert "argument --k" in complaint(capsys, "identify", gallery, "bob.png", "--k=0")
-    assert "argument --far" in complaint(capsys, "identify", gallery, "bob.png", "--far=2")
-
-
-def test_many_photos_are_searched_for_together(gallery, tmp_path, capsys):
-    wanted = []
-    for number in range(50):
-        people = [(number + n) % 4 for n in range(number % 4)]
-        wanted += [[None if person == DAN else "ABC"[person] for person in people]]
-        save(tmp_path / "many" / f"{number:02}.png", photo(*people, number=number))
-    found = answer(capsys, "identify", gallery, "many")
-    said = [
-        [(face["name"] or " ")[0].strip() or None for face in one["faces"]]
-        for one in found["photos"]
-    ]
-    assert said == wanted
-    assert [one["photo"] for one in found["photos"]] == [f"many/{n:02}.png" for n in range(50)]
-
-
-def test_verify_two_photos(tmp_path, capsys):
-    ann, too, bob = (
-        save(tmp_path / f"{person}{number}.png", photo(person, number=number))
-        for person, number in ((ANN, 1), (ANN, 2), (BOB, 1))
-    )
-    assert run("verify", ann, too) == 0
-    expected = cosine(stand_ins.pattern(ANN, 1), stand_ins.pattern(ANN, 2))
-    said = capsys.readouterr().out
-    assert re.fullmatch(r"same: similarity 0\.\d{3}, threshold 0\.600\n", said)
-    assert float(said.split()[2].rstrip(",")) == pytest.approx(expected, abs=0.01)
-    assert run("verify", ann, bob, "--threshold=0.5") == 1
-    assert capsys.readouterr().out.startswith("different: similarity ")
-    found = answer(capsys, "verify", ann, too, "--far=0.01")
-    assert (found["same"], found["threshold"], found["recognizer"]) == (True, 0.5, "checks")
-    assert [face["photo"] for face in found["faces"]] == [ann, too]
-    assert answer(capsys, "verify", ann, bob, status=1)["same"] is False
-
-
-def test_verify_has_no_answer(tmp_path, capsys, monkeypatch):
-    ann = save(tmp_path / "ann.png", photo(ANN))
-    none = save(tmp_path / "none.png", photo())
-    two = save(tmp_path / "two.png", photo(ANN, BOB))
-    assert "there is no face in it" in complaint(capsys, "verify", ann, none)
-    assert "there are 2 faces in it" in complaint(capsys, "verify", two, ann)
-    assert "is a folder" in complaint(capsys, "verify", ann, tmp_path)
-    assert "gone.png" in complaint(capsys, "verify", ann, "gone.png")
-    assert run("verify", ann, two, "--face=largest") == 0
-    capsys.readouterr()
-    monkeypatch.setattr(recognition, "open", lambda name: stand_ins.Recognizer())
-    assert complaint(capsys, "verify", ann, ann) == (
-        "checks has no calibrated threshold: give --threshold=COSINE"
-    )
-
-
-def test_verify_somebody_of_a_gallery(gallery, tmp_path, capsys):
-    ann = save(tmp_path / "ann.png", photo(ANN, number=9))
-    assert run("verify", f"--gallery={gallery}", "Ann", ann) == 0
-    assert run("verify", f"--gallery={gallery}", "Bob", ann) == 1
-    capsys.readouterr()
-    found = answer(capsys, "verify", f"--gallery={gallery}", "Ann", ann)
-    assert (found["same"], found["name"], found["threshold"]) == (True, "Ann", 0.6)
-    assert "there is nobody named Zoe" in complaint(
-        capsys, "verify", f"--gallery={gallery}", "Zoe", ann
-    )
-
-
-# cluster
-
-
-def test_cluster(tmp_path, capsys):
-    for number, who in enumerate([(ANN, BOB), (ANN,), (CYD, ANN), (BOB,), ()]):
-        save(tmp_path / "photos" / f"{number}.png", photo(*who, number=number))
-    found = answer(capsys, "cluster", "photos", "--out=out")
-    assert found["threshold"] == 0.6  # the strictest
-    groups = [
-        [(face["photo"][-5:-4], face["number"]) for face in person["faces"]]
-        for person in found["people"]
-    ]
-    assert groups == [[("0", 0), ("1", 0), ("2", 1)], [("0", 1), ("3", 0)], [("2", 0)]]
-    assert found["counts"] == {"photos": 5, "faces": 6, "people": 3, "skipped": 0}
-    made = sorted(str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/*/*"))
-    assert made == [
-        *("person-0000/0-0.png", "person-0000/1-0.png", "person-0000/2-1.png"),
-        *("person-0001/0-1.png", "person-0001/3-0.png", "person-0002/2-0.png"),
-    ]
-    assert run("cluster", "photos", "--threshold=-1") == 0
-    assert "photos: 5, faces: 6, people: 1, skipped: 0" in capsys.readouterr().out
-    assert "is there already" in complaint(capsys, "cluster", "photos", "--out=out")
-
-
-# gallery
-
-
-def test_gallery(gallery, capsys):
-    found = answer(capsys, "gallery", "list", gallery)
-    assert (found["names"], found["dtype"]) == (["Ann", "Bob", "Cyd"], "float32")
-    assert found["recognizer"] == {"name": "checks", "sha256": "a" * 64}
-    assert [one["cosine"] for one in found["thresholds"]] == [0.5, 0.6]
-    faces = answer(capsys, "gallery", "list", gallery, "Ann")["faces"]
-    assert faces == [{"photo": f"people/Ann/{number}.png", "number": 0} for number in (1, 2)]
-    assert run("gallery", "export", gallery, "people.npz") == 0
-    assert run("gallery", "import", "copy", "people.npz") == 0
-    capsys.readouterr()
-    assert answer(capsys, "gallery", "import", "copy", "people.npz")["added"] == 0
-    assert run("gallery", "rename", gallery, "Cyd", "Zoë") == 0
-    assert run("gallery", "merge", gallery, "Ann", "Bob", "--into=Ann") == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "Ann, Bob: now Ann, faces: 4"
-    assert answer(capsys, "gallery", "list", gallery)["names"] == ["Ann", "Zoë"]
-    assert "nobody named Bob" in complaint(capsys, "gallery", "remove", gallery, "Ann", "Bob")
-    assert answer(capsys, "gallery", "list", gallery)["names"] == ["Ann", "Zoë"]
-    assert run("gallery", "remove", gallery, "Ann", "Zoë") == 0
-    capsys.readouterr()
-    assert answer(capsys, "gallery", "list", gallery)["names"] == []
-    assert answer(capsys, "gallery", "list", "copy")["names"] == ["Ann", "Bob", "Cyd"]
-
-
-def test_gallery_refuses(gallery, tmp_path, capsys):
-    (tmp_path / "bad.npz").write_bytes(b"no archive")
-    assert "bad.npz is damaged" in complaint(capsys, "gallery", "import", "fresh", "bad.npz")
-    assert not (tmp_path / "fresh.sqlite").exists()
-    assert "there is no gallery" in complaint(capsys, "gallery", "list", "nowhere")
-    assert "merge the two" in complaint(capsys, "gallery", "rename", gallery, "Ann", "Bob")
-
-
 # What is around them
 
 
@@ -522,9 +254,9 @@ def test_a_rendered_face_with_the_real_networks(tmp_path, capsys, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compilation, "enable_cache", lambda directory: None)
-    first, second = rendered([3, 3], 256, yaw=[0.0, 0.15])
     one, two = (
-        save(tmp_path / f"{name}.png", picture) for name, picture in (("1", first), ("2", second))
+        save(tmp_path / f"{yaw}.png", cv2.resize(kept(3, yaw=yaw), (256, 256)))
+        for yaw in (0.0, 0.2)
     )
     found = answer(capsys, "verify", one, two, "--threshold=0.4")
     assert found["similarity"] > 0.6

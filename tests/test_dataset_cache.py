@@ -1,13 +1,9 @@
 """The dataset that is kept: by content, whole or built again, read where nothing can be written."""
 
-import contextlib
 import json
 import os
 import pathlib
-import resource
 import shutil
-import tempfile
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,23 +12,17 @@ import facejax.data.build
 import facejax.data.dataset
 import facejax.data.hashes
 from facejax.data import (
-    batches,
     build_dataset,
     dataset_source,
     fingerprint,
     folder_source,
-    read_images,
 )
 from facejax.errors import UserError
+from tests.datasets import assert_equal, build, counted, write_bitmaps, written
 from tests.pictures import (
-    JPEGS,
     Arrays,
     assert_one_sentence,
-    encode,
-    smooth,
     visible,
-    write_folder,
-    zero_tail,
 )
 
 RECORDS = "faces-train.array_record-00000-of-00001"
@@ -40,40 +30,12 @@ RECORDS = "faces-train.array_record-00000-of-00001"
 
 @pytest.fixture
 def faces(tmp_path) -> pathlib.Path:
-    """Bitmaps, which all have one size."""
-    for person, name in enumerate(("Ann", "Bob", "Cyd")):
-        (tmp_path / "faces" / name).mkdir(parents=True)
-        for number in range(2):
-            image = encode(smooth(8, 8, seed=10 * person + number), ".bmp")
-            (tmp_path / "faces" / name / f"{number}.bmp").write_bytes(image)
-    return tmp_path / "faces"
+    return write_bitmaps(tmp_path / "faces")
 
 
 @pytest.fixture
 def writes(monkeypatch) -> list[str]:
-    """The datasets that are really written during a test."""
-    return counted(monkeypatch, facejax.data.build, "_write", lambda writer, final, **_: final.name)
-
-
-def counted(monkeypatch, module, name, what) -> list:
-    calls: list = []
-    function = getattr(module, name)
-
-    def counting(*arguments, **options):
-        calls.append(what(*arguments, **options))
-        return function(*arguments, **options)
-
-    monkeypatch.setattr(module, name, counting)
-    return calls
-
-
-def build(faces: pathlib.Path, out: pathlib.Path, **options):
-    return build_dataset(folder_source(faces), out, progress=False, **options)
-
-
-def assert_equal(dataset, faces: pathlib.Path) -> None:
-    source = folder_source(faces)
-    assert [dataset[i] for i in range(len(dataset))] == [source[i] for i in range(len(source))]
+    return written(monkeypatch)
 
 
 def set_times(folder: pathlib.Path) -> None:
@@ -255,96 +217,6 @@ def test_a_copy_of_a_dataset_is_read_once_to_know_it(faces, tmp_path, monkeypatc
     assert fingerprint(dataset_source(copy)) != fingerprint(dataset)
 
 
-@contextlib.contextmanager
-def unprivileged() -> Iterator[pathlib.Path]:
-    """A folder that all may read, and nobody's rights where we are root."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield pathlib.Path(folder)
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
-def test_a_cache_that_cannot_be_written_will_do_if_it_has_the_dataset(faces):
-    with unprivileged() as public:
-        shutil.copytree(faces, public / "faces")
-        build(public / "faces", public / "out")
-        (public / "out" / ".faces.lock").unlink()
-        (public / "empty").mkdir()
-        for folder in (public / "out", public / "empty"):
-            folder.chmod(0o555)
-        with as_nobody():
-            assert_equal(build(public / "faces", public / "out"), public / "faces")
-            with pytest.raises(UserError, match=r"written to .*empty") as caught:
-                build(public / "faces", public / "empty")
-        assert_one_sentence(str(caught.value))
-        (public / "out").chmod(0o755)
-        dataset = next((public / "out").glob("faces-*"))
-        dataset.chmod(0o000)
-        with as_nobody(), pytest.raises(UserError, match=r"cannot be read .*Permission") as caught:
-            build(public / "faces", public / "out")
-        with as_nobody(), pytest.raises(UserError, match=r"cannot be read .*Permission"):
-            dataset_source(dataset)
-        assert str(dataset) in str(caught.value)
-        dataset.chmod(0o755)
-        assert_equal(dataset_source(dataset), public / "faces")
-
-
-def test_sources_that_cannot_be_read_are_named_and_not_the_cache(faces):
-    with unprivileged() as public:
-        root = shutil.copytree(faces, public / "faces")
-        (root / "Bob" / "1.bmp").chmod(0o000)
-        (root / "Cyd" / "0.bmp").chmod(0o000)
-        with as_nobody(), pytest.raises(UserError) as caught:
-            build(root, public / "out")
-        message = str(caught.value)
-        assert message.startswith(
-            f"2 images of {root} cannot be read (Bob/1.bmp: Permission denied"
-        )
-        assert_one_sentence(message)
-        with as_nobody(), pytest.raises(UserError, match=r"^(Bob/1|Cyd/0)\.bmp cannot be read"):
-            next(batches(folder_source(root), batch_size=6, image_size=8, seed=0, threads=0))
-        with as_nobody(), pytest.raises(UserError, match=r"1\.bmp cannot be read \(Permission"):
-            next(read_images([root / "Bob" / "1.bmp"], image_size=8, threads=0))
-        (root / "Bob").chmod(0o000)
-        with as_nobody(), pytest.raises(UserError, match=r"folder .*Bob cannot be read") as caught:
-            folder_source(root)
-        assert_one_sentence(str(caught.value))
-
-
-@contextlib.contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Writing more than `size` bytes to a file fails, as it does on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.parametrize("size", [0, 100, 1000, 60_000])
-def test_a_disk_that_is_full(tmp_path, size):
-    noise = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), np.uint8)
-    source = Arrays(noise, [0, 1] * 15, 2)
-    with room_for(size), pytest.raises(UserError, match="No dataset could be written") as caught:
-        build_dataset(source, tmp_path / "out", progress=False)
-    assert str(tmp_path / "out") in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert visible(tmp_path / "out") == []
-    assert len(build_dataset(source, tmp_path / "out", progress=False)) == 30
-
-
 def test_a_file_that_vanishes_is_named_however_well_it_was_known(faces, tmp_path):
     source = folder_source(faces)
     build_dataset(source, tmp_path / "out", progress=False)
@@ -370,76 +242,11 @@ def test_an_error_of_the_source_is_no_error_of_the_cache(tmp_path):
         assert "No dataset could be written" not in str(caught.value)
 
 
-@pytest.fixture
-def damaged_faces(tmp_path) -> pathlib.Path:
-    """Five images are damaged, in five ways, and Dee and Eve have no others."""
-    root = write_folder(tmp_path / "faces", {"Ann": 3, "Bob": 2, "Cyd": 2, "Dee": 1, "Eve": 1})
-    (root / "Ann" / "Ann_0002.jpg").write_bytes(zero_tail(JPEGS["baseline"], b"\xff\xd9"))
-    (root / "Ann" / "Ann_0003.jpg").write_bytes(JPEGS["progressive"][:900])
-    (root / "Cyd" / "Cyd_0001.jpg").write_bytes(b"")
-    (root / "Dee" / "Dee_0001.jpg").write_bytes(b"no image")
-    (root / "Eve" / "Eve_0001.jpg").write_bytes(zero_tail(JPEGS["with restarts"], b"\xff\xd9"))
-    return root
-
-
-def test_all_damaged_images_are_refused_in_one_sentence(damaged_faces, tmp_path, capfd):
-    with pytest.raises(UserError) as caught:
-        build(damaged_faces, tmp_path / "out")
-    message = str(caught.value)
-    assert message.startswith("5 images are damaged (Ann/Ann_0002.jpg is damaged (Corrupt JPEG")
-    for words in ("Ann/Ann_0003.jpg", "Cyd/Cyd_0001.jpg", " ...", 'damaged="skip"'):
-        assert words in message
-    assert "\n" not in message
-    assert visible(tmp_path / "out") == []
-    assert capfd.readouterr() == ("", "")
-
-
-def test_damaged_images_are_left_out_if_wanted(damaged_faces, tmp_path, writes, capfd):
-    dataset = build(damaged_faces, tmp_path / "out", damaged="skip")
-    kept = ["Ann/Ann_0001.jpg", "Bob/Bob_0001.jpg", "Bob/Bob_0002.jpg", "Cyd/Cyd_0002.jpg"]
-    assert [dataset[i]["id"] for i in range(len(dataset))] == kept
-    assert dataset.labels.tolist() == [0, 1, 1, 2]
-    assert dataset.identity_names == ("Ann", "Bob", "Cyd"), "who lost all images is no class"
-    assert [name for name, _ in dataset.skipped][3:] == ["Dee/Dee_0001.jpg", "Eve/Eve_0001.jpg"]
-    assert dataset.passed_over[-1].startswith("5 damaged images (Ann/Ann_0002.jpg, ")
-    assert build(damaged_faces, tmp_path / "out", damaged="skip").skipped == dataset.skipped
-    assert dataset_source(tmp_path / "out").skipped == dataset.skipped
-    with pytest.raises(UserError, match="5 images are damaged"):  # whatever is in the cache
-        build(damaged_faces, tmp_path / "out")
-    assert len(writes) == 1
-    assert capfd.readouterr() == ("", "")
-
-
-def test_what_remains_must_be_two_identities(tmp_path):
-    root = write_folder(tmp_path / "faces", {"Ann": 2, "Bob": 1})
-    (root / "Bob" / "Bob_0001.jpg").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"^Bob/Bob_0001\.jpg does not decode"):
-        build(root, tmp_path / "out", damaged="skip")
-    for image in (root / "Ann").iterdir():
-        image.write_bytes(b"")
-    with pytest.raises(UserError, match="3 images are damaged"):
-        build(root, tmp_path / "out", damaged="skip")
-    assert visible(tmp_path / "out") == []
-    with pytest.raises(ValueError, match='"refuse" or "skip"'):
-        build(root, tmp_path / "out", damaged="ignore")
-    with pytest.raises(ValueError, match="empty"):
-        build_dataset(Arrays(np.zeros((0, 8, 8, 3), np.uint8), [], 2), tmp_path / "out")
-
-
 def test_what_was_passed_over_is_told_with_the_dataset(faces, tmp_path):
     (faces / "notes.txt").touch()
     for _ in range(2):
         passed_over = build(faces, tmp_path / "out").passed_over
         assert passed_over == ("1 file beside the identity folders (notes.txt)",)
-
-
-def test_the_home_in_every_path(faces, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    dataset = build("~/faces", "~/out")
-    assert dataset.directory.parent == tmp_path / "out"
-    assert len(dataset_source("~/out")) == 6
-    assert len(list(read_images(["~/faces/Ann/0.bmp"], image_size=8, threads=0))) == 1
-    assert not pathlib.Path("~").exists()
 
 
 def test_a_killed_build_is_no_dataset(faces, tmp_path):

@@ -9,8 +9,7 @@ from facejax import models
 from facejax.errors import UserError
 from facejax.recognition import packages
 from facejax.recognition.dlib_file import read_layers
-from tests.packaged import installed
-from tests.pictures import assert_one_sentence
+from tests.packaged import flipped, installed, read_or_refused
 
 
 def integer(value):
@@ -113,27 +112,15 @@ def test_refuses_other_files(content, message):
         read_layers(content, "n.dat")
 
 
-def read_or_refused(content):
-    try:
-        read_layers(content, "n.dat")
-    except UserError as error:
-        assert_one_sentence(str(error).replace("n.dat", "n") + ".")
-        return False
-    return True
-
-
 def test_damage_is_one_sentence():
     whole = small()
-    assert read_or_refused(whole)
-    read = [end for end in range(len(whole)) if read_or_refused(whole[:end])]
+    assert read_or_refused(read_layers, whole)
+    read = [end for end in range(len(whole)) if read_or_refused(read_layers, whole[:end])]
     assert len(read) <= 4  # between layers
     random = np.random.default_rng(1)
     for _ in range(3000):
-        flipped = np.frombuffer(whole, np.uint8).copy()
-        for place in random.integers(0, len(whole), random.integers(1, 4)):
-            flipped[place] ^= 1 << random.integers(8)
-        read_or_refused(flipped.tobytes())
+        read_or_refused(read_layers, flipped(whole, random))
     # Sides of 2^64 - 1 each, and a float that is none.
     huge = integer(2) + 4 * integer(2**64 - 1)
-    assert not read_or_refused(whole.replace(NOTHING, huge, 1))
-    assert not read_or_refused(whole.replace(decimal(3, -2), decimal(3, 2**40), 1))
+    assert not read_or_refused(read_layers, whole.replace(NOTHING, huge, 1))
+    assert not read_or_refused(read_layers, whole.replace(decimal(3, -2), decimal(3, 2**40), 1))

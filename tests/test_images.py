@@ -1,13 +1,15 @@
 """Which files are images, what they decode to, and what is said of those that are damaged."""
 
+import io
 import struct
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from facejax.data import IMAGE_SUFFIXES, decode, is_hidden, is_image
+from facejax.data import IMAGE_SUFFIXES, decode, header, is_hidden, is_image
 from facejax.data.images import damage
 from facejax.errors import UserError
 from tests.pictures import JPEGS, encode, smooth, zero_tail
@@ -55,15 +57,90 @@ def test_the_beginning_of_a_file_is_damage_however_short(suffix):
         assert damage(data.tobytes()[:length])
 
 
-def test_a_header_that_promises_too_much_is_damage():
-    header = struct.pack(">IIBBBBB", 2**30, 2**30, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header
-    chunk += struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    bitmap = encode(smooth(8, 8), ".bmp")
-    bitmap = bitmap[:18] + struct.pack("<ii", 2**30, 2**30) + bitmap[26:]  # imdecode raises
-    pgm = b"P5\n999999999 999999999\n255\n" + bytes(99)
-    for data in (b"\x89PNG\r\n\x1a\n" + chunk, bitmap, pgm):
-        assert damage(data) == "does not decode as an image"
+def black_png(width: int, height: int) -> bytes:
+    """One bit a pixel, packed a thousandfold."""
+    packer = zlib.compressobj()
+    rows = [packer.compress(bytes(1 + (width + 7) // 8)) for _ in range(height)]
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, content in (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)),
+        (b"IDAT", b"".join(rows) + packer.flush()),
+        (b"IEND", b""),
+    ):
+        data += struct.pack(">I", len(content)) + name + content
+        data += struct.pack(">I", zlib.crc32(name + content))
+    return data
+
+
+def test_an_image_that_would_fill_the_memory_is_not_decoded(monkeypatch):
+    np.testing.assert_array_equal(decode(black_png(200, 100), None), np.zeros((100, 200, 3)))
+    bombs = {
+        "14143x14143": black_png(14143, 14143),
+        "60000x60000": black_png(60000, 10).replace(
+            struct.pack(">II", 60000, 10), struct.pack(">II", 60000, 60000)
+        ),
+        "999999999x999999999": b"P5\n999999999 999999999\n255\n" + bytes(99),
+    }
+    assert len(bombs["14143x14143"]) < 50_000
+    for suffix, place, sides in (
+        (".bmp", 18, struct.pack("<ii", 2**30, -(2**30))),
+        (".jpg", 0, struct.pack(">HH", 65500, 65500)),
+        (".gif", 6, struct.pack("<HH", 65500, 65500)),
+        (".tif", 0, b""),
+    ):
+        if suffix not in IMAGE_SUFFIXES:
+            continue
+        data = encode(smooth(8, 9), suffix)
+        if suffix == ".jpg":
+            place = data.index(struct.pack(">HH", 8, 9))
+        if suffix == ".tif":  # the values of the entries of width and height
+            for tag in (256, 257):
+                at = data.index(struct.pack("<HHI", tag, 3, 1)) + 8
+                data = data[:at] + struct.pack("<I", 65500) + data[at + 4 :]
+        data = data[:place] + sides + data[place + len(sides) :]
+        side = 2**30 if suffix == ".bmp" else 65500
+        bombs[f"{side}x{side}{suffix}"] = data
+    monkeypatch.setattr(cv2, "imdecode", None)
+    for sides, data in bombs.items():
+        with pytest.raises(UserError) as refused:
+            decode(data, 112, "bomb")
+        assert str(refused.value) == (
+            f"bomb has {sides.partition('.')[0]} pixels, more than the 200 million that are read: "
+            "replace the file or remove it."
+        )
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_a_header_says_the_size(suffix):
+    pixels = smooth(40, 72)
+    kept = pixels[..., 0] if suffix == ".pgm" else pixels
+    data = cv2.imencode({".jfif": ".jpg"}.get(suffix, suffix), kept)[1].tobytes()
+    assert header.size(data) == (40, 72)
+    for end in range(min(len(data), 400)):
+        assert header.size(data[:end]) in (None, (0, 0), (40, 72))
+
+
+def test_headers_of_other_encoders():
+    image = Image.fromarray(smooth(19, 37))
+    clear = image.copy()
+    clear.putalpha(128)
+    small = io.BytesIO()
+    image.resize((8, 8)).save(small, "JPEG")
+    exif = Image.Exif()
+    exif[0x9286] = small.getvalue()  # a picture before the picture
+    for picture, options in (
+        (image, {"format": "JPEG", "exif": exif, "progressive": True, "comment": b"\xff\xc0" * 9}),
+        (clear, {"format": "WEBP"}),
+        (image, {"format": "WEBP", "lossless": True}),
+        (image, {"format": "TIFF", "compression": "tiff_lzw"}),
+        (image, {"format": "TIFF", "big_tiff": True}),
+        (image.convert("P"), {"format": "BMP"}),
+    ):
+        stream = io.BytesIO()
+        picture.save(stream, **options)
+        assert header.size(stream.getvalue()) == (19, 37), options
+    assert header.size(b"BM" + bytes(12) + struct.pack("<IHH", 12, 37, 19)) == (19, 37)
+    assert header.size(b"no image") is None
 
 
 def pnm(kind: int, maximum: int, values: np.ndarray) -> bytes:

@@ -1,16 +1,20 @@
-"""Losses, networks and the training step need JAX, flax, optax and chex, and nothing else.
+"""Losses, networks, recognizers and the training step need JAX, flax, optax and chex, no more.
 
 So they run on a bare accelerator machine. What reads images and writes checkpoints needs more, and
 may be missing there.
 """
 
-import os
 import pathlib
 import subprocess
 import sys
 
+from tests.environment import surroundings
+
 ROOT = pathlib.Path(__file__).parents[1]
-MISSING = "grain, tensorflow_datasets, ml_collections, orbax, cv2, scipy, tqdm, matplotlib"
+MISSING = (
+    "grain, tensorflow_datasets, ml_collections, orbax, cv2, onnx, onnxruntime, sqlalchemy, scipy, "
+    "tqdm, matplotlib"
+)
 
 SCRIPT = f"""
 import sys
@@ -27,7 +31,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from facejax import data, models, objectives
+from facejax import data, models, objectives, recognition
 from facejax.losses import Classes
 from facejax.models.layers import Conv
 from facejax.training import head, optimizer, row_sgd, state, step
@@ -60,7 +64,7 @@ except ModuleNotFoundError as error:
 
 
 def test_a_training_step_needs_neither_what_reads_images_nor_what_saves():
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONPATH": str(ROOT)}
+    environment = surroundings(devices=1) | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False
     )

@@ -4,11 +4,10 @@ import importlib.metadata
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
-from facejax import checkpoints, models, recognition
+from facejax import recognition
 from facejax.errors import UserError
 from facejax.recognition import packages, templates
 from tests.packaged import installed
@@ -105,76 +104,6 @@ def test_what_is_known_can_not_be_given_otherwise():
     same = {"color": "rgb", "mean": 127.5, "scale": 1 / 128, "size": 112}
     one = recognition.open("sface", **same, template=templates.ARCFACE, flip=True, unit=False)
     assert (one.card.flip, one.card.unit) == (True, False)
-
-
-# --- A run of train.py ----------------------------------------------------------------------------
-
-ARCHITECTURE = {
-    "name": "iresnet10",
-    "width": 0.125,
-    "embedding_size": 8,
-    "dropout": 0.0,
-    "dtype": "float32",
-}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    network = models.network(**ARCHITECTURE)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
-    random = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda leaf: random.uniform(0.1, 1, leaf.shape).astype(leaf.dtype), shapes
-    )
-    saved = checkpoints.open_directory(workdir / "checkpoints")
-    state = {
-        "params": {"backbone": variables["params"], "head": np.ones((4, 8), np.float32)},
-        "batch_stats": variables["batch_stats"],
-    }
-    facts = {
-        "architecture": ARCHITECTURE,
-        "num_classes": 4,
-        "config": {"data": {"image_size": 16}},
-    }
-    checkpoints.save(saved, 3, state, facts)
-    saved.close()
-    return workdir
-
-
-def test_a_run_has_a_card(run):
-    one = recognition.open(run)
-    card = one.card
-    assert (card.image_size, card.embedding_size, card.color) == (16, 8, "rgb")
-    assert (card.mean, card.scale, card.flip, card.unit) == (127.5, 1 / 127.5, True, True)
-    np.testing.assert_array_equal(card.template, templates.arcface(16))
-    assert (one.step, one.facts["num_classes"]) == (3, 4)
-    crops = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    np.testing.assert_array_equal(
-        one.embed(crops, batch_size=2), recognition.load(run).embed(crops, batch_size=2)
-    )
-    assert recognition.open(run / "checkpoints", step=3).card.sha256 == card.sha256
-    assert recognition.open(run, flip=False).card.flip is False
-    moved = recognition.open(run, template=card.template + 1).card
-    np.testing.assert_array_equal(moved.template, card.template + 1)
-    assert "has color rgb" in refused(run, color="bgr")
-    assert "has size 16" in refused(run, size=112)
-    assert "no step 4" in refused(run, step=4)
-
-
-def test_a_runs_own_card(run):
-    path = recognition.card_path(run)
-    card = recognition.open(run, template=templates.arcface(16) + 2).card
-    try:
-        card.write(path)
-        assert recognition.open(run).card == card
-        values = json.loads(card.to_json())
-        path.write_text(json.dumps(values | {"image_size": 32}))
-        assert "says image_size 32, but the run beside it was trained with 16" in refused(run)
-        path.write_text(json.dumps(values | {"color": "bgr"}))
-        assert "says color bgr" in refused(run)
-    finally:
-        path.unlink()
 
 
 # --- Cards and templates --------------------------------------------------------------------------

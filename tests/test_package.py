@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 import facejax
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -32,3 +34,18 @@ def test_the_version_is_said_once():
 
 def test_type_checkers_are_told_that_it_is_typed():
     assert (ROOT / "facejax" / "py.typed").is_file()
+
+
+def test_the_wheel_has_every_file_of_the_package():
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
+    packed = {
+        file.distribution_path for file in wheel.WheelBuilder(str(ROOT)).recurse_included_files()
+    }
+    assert {"facejax/py.typed", "facejax/recognition/shipped_thresholds.json"} < packed
+    files = (path for path in (ROOT / "facejax").rglob("*") if path.is_file())
+    made = ("__pycache__", ".")
+    assert packed == {
+        str(path.relative_to(ROOT))
+        for path in files
+        if not any(part.startswith(made) for part in path.relative_to(ROOT).parts)
+    }

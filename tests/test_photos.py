@@ -137,6 +137,23 @@ def test_folders_are_expanded_in_sorted_order(tmp_path):
     assert [photo.source for photo in expand(tmp_path / "notes.txt")] == [f"{tmp_path}/notes.txt"]
 
 
+def test_the_home_folder_is_put_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ann.png").write_bytes(encode(smooth(8, 8), ".png"))
+    (tmp_path / "~$ann.png").write_bytes(encode(smooth(8, 8), ".png"))  # as office programs leave
+    assert read_photo("~/ann.png").shape == (8, 8, 3)
+    assert [photo.source for photo in expand("~")] == [
+        str(tmp_path / name) for name in ("ann.png", "~$ann.png")
+    ]
+    first, second, third = expand(["~$ann.png", "~nobody-at-all/ann.png", "~/ann.png"])
+    assert first.read().shape == third.read().shape == (8, 8, 3)
+    with pytest.raises(UserError, match=r"~nobody-at-all/ann\.png is in a home folder that is not"):
+        second.read()
+    with pytest.raises(UserError, match="File name too long"):
+        read_photo(300 * "a")
+
+
 def test_what_has_no_path_is_called_by_its_number(tmp_path):
     (tmp_path / "empty").mkdir()
     given = [tmp_path / "x.jpg", b"-", np.zeros((1, 1, 3), np.uint8), tmp_path / "empty"]

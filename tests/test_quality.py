@@ -110,17 +110,19 @@ def test_synthetic_heads_turn():
     """The angles grow with those of the renderer, for each of 8 people."""
     turns = np.radians([-40, -20, 0, 20, 40])
     nods = np.radians([-25, -12, 0, 12, 25])
-    base = draw_nuisance(jax.random.key(0), jnp.float32(0.0))
+    angles = np.zeros((2, 10), np.float32)
+    angles[0, :5], angles[1, 5:] = turns, nods
 
-    def series(identity):
-        turned = jax.vmap(lambda yaw: landmarks_of(identity, base._replace(yaw=yaw)))
-        nodded = jax.vmap(lambda pitch: landmarks_of(identity, base._replace(pitch=pitch)))
-        angles = (jnp.asarray(turns, jnp.float32), jnp.asarray(nods, jnp.float32))
-        return turned(angles[0]), nodded(angles[1])
+    def series(key):
+        base = draw_nuisance(jax.random.key(0), jnp.float32(0.0))
+        identity = draw_identity(key)
+        pose_at = lambda yaw, pitch: base._replace(yaw=yaw, pitch=pitch)  # noqa: E731
+        return jax.vmap(lambda *angles: landmarks_of(identity, pose_at(*angles)))(*angles)
 
-    people = jax.vmap(draw_identity)(jax.random.split(jax.random.key(1), 8))
-    turned, nodded = jax.jit(jax.vmap(series))(people)
-    yaws, pitches = pose(np.asarray(turned))[..., 0], pose(np.asarray(nodded))[..., 1]
+    people = jax.random.split(jax.random.key(1), 8)
+    seen = np.asarray(jax.jit(jax.vmap(series))(people))
+    turned, nodded = seen[:, :5], seen[:, 5:]
+    yaws, pitches = pose(turned)[..., 0], pose(nodded)[..., 1]
     print(
         yaws.mean(0).round(), yaws.std(0).round(), pitches.mean(0).round(), pitches.std(0).round()
     )

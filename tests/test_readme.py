@@ -8,7 +8,7 @@ import numpy as np
 
 from facejax.recognition import packages
 from tests.packaged import installed
-from tests.rendered import rendered
+from tests.rendered import kept
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 
@@ -19,9 +19,8 @@ PHOTO_TO_NAME, LOSS = re.findall(r"```python\n(.*?)```", README, re.S)
 def test_photo_to_name(tmp_path, monkeypatch, capsys):
     """Two rendered people side by side, one of whom is enrolled with another picture."""
     installed(packages.SFACE)
-    ann, stranger = rendered([3, 8])
-    (again,) = rendered([3], yaw=[0.2])
-    for name, photo in (("ann", ann), ("party", np.concatenate([stranger, again], axis=1))):
+    party = np.concatenate([kept(8), kept(3, yaw=0.2)], axis=1)
+    for name, photo in (("ann", kept(3)), ("party", party)):
         cv2.imwrite(str(tmp_path / f"{name}.jpg"), photo[..., ::-1])
     monkeypatch.chdir(tmp_path)
     exec(compile(PHOTO_TO_NAME, "README.md", "exec"), {})

@@ -1,11 +1,14 @@
 """From a run's workdir to a recognizer: the right step, the right network, its embeddings."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from facejax import checkpoints, data, models, recognition
 from facejax.errors import UserError
+from facejax.recognition import templates
 
 ARCHITECTURE = {
     "name": "iresnet10",
@@ -45,15 +48,27 @@ def run(tmp_path_factory):
     return workdir, variables
 
 
-def test_the_newest_checkpoint_of_a_workdir_embeds(run):
+@pytest.fixture(scope="module")
+def newest(run):
+    """The newest checkpoint's, and what it made of the images."""
+    recognizer = recognition.load(run[0])
+    return recognizer, recognizer.embed(IMAGES, batch_size=4)
+
+
+def refused(*arguments, **keywords):
+    with pytest.raises(UserError) as caught:
+        recognition.open(*arguments, **keywords)
+    return str(caught.value)
+
+
+def test_the_newest_checkpoint_of_a_workdir_embeds(run, newest):
     workdir, variables = run
-    recognizer = recognition.load(workdir)
+    recognizer, got = newest
     assert (recognizer.step, recognizer.flip) == (5, True)
     assert (recognizer.image_size, recognizer.embedding_size) == (16, 8)
     assert recognizer.directory == workdir / "checkpoints"
     assert recognizer.facts == FACTS
     assert len(repr(recognizer)) < 1000
-    got = recognizer.embed(IMAGES, batch_size=4)
     assert (got.shape, got.dtype) == ((5, 8), np.float32)
     views = [data.normalize(view) for view in (IMAGES, IMAGES[:, :, ::-1])]
     apply = jax.jit(lambda images: NETWORK.apply(variables[5], images, train=False)[0])
@@ -80,3 +95,37 @@ def test_refuses_what_is_not_there(run, tmp_path):
         recognition.load(tmp_path)
     with pytest.raises(UserError, match=r"no step 4; it has 3, 5"):
         recognition.load(run[0], step=4)
+
+
+def test_a_run_has_a_card(run, newest):
+    workdir, _ = run
+    one = recognition.open(workdir)
+    card = one.card
+    assert (card.image_size, card.embedding_size, card.color) == (16, 8, "rgb")
+    assert (card.mean, card.scale, card.flip, card.unit) == (127.5, 1 / 127.5, True, True)
+    np.testing.assert_array_equal(card.template, templates.arcface(16))
+    assert (one.step, one.facts["num_classes"]) == (5, 4)
+    np.testing.assert_array_equal(one.embed(IMAGES, batch_size=4), newest[1])
+    assert recognition.open(workdir / "checkpoints", step=5).card.sha256 == card.sha256
+    assert recognition.open(workdir, flip=False).card.flip is False
+    moved = recognition.open(workdir, template=card.template + 1).card
+    np.testing.assert_array_equal(moved.template, card.template + 1)
+    assert "has color rgb" in refused(workdir, color="bgr")
+    assert "has size 16" in refused(workdir, size=112)
+    assert "no step 4" in refused(workdir, step=4)
+
+
+def test_a_runs_own_card(run):
+    workdir, _ = run
+    path = recognition.card_path(workdir)
+    card = recognition.open(workdir, template=templates.arcface(16) + 2).card
+    try:
+        card.write(path)
+        assert recognition.open(workdir).card == card
+        values = json.loads(card.to_json())
+        path.write_text(json.dumps(values | {"image_size": 32}))
+        assert "says image_size 32, but the run beside it was trained with 16" in refused(workdir)
+        path.write_text(json.dumps(values | {"color": "bgr"}))
+        assert "says color bgr" in refused(workdir)
+    finally:
+        path.unlink()

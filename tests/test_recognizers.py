@@ -2,24 +2,21 @@
 
 import functools
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
 import chex
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from facejax import recognition
 from facejax.errors import UserError
 from facejax.recognition import packages, recognizer, templates
-from facejax.synthetic import draw_identity, draw_nuisance, render
 from tests.environment import surroundings
 from tests.packaged import installed
+from tests.rendered import kept
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -30,13 +27,7 @@ DLIB_NUMBERS = [-0.03821, 0.0947, -0.02779, -0.03093, -0.01454, -0.06024, -0.004
 
 @pytest.fixture(scope="module")
 def face():
-    """A rendered face, uint8 [112, 112, 3]."""
-
-    def photograph(key):
-        nuisance = draw_nuisance(key, jnp.float32(0))
-        return render(draw_identity(key), nuisance, image_size=112)
-
-    return np.asarray(jax.jit(photograph)(jax.random.key(0)))
+    return kept(0)
 
 
 @pytest.fixture(scope="module")
@@ -238,18 +229,3 @@ def test_refuses_other_crops(crops):
 def test_a_wrong_channel_order_would_be_seen():
     swapped = unit(expected(CROPS[..., ::-1]))
     assert np.abs(toy().embed(CROPS) - swapped).max() > 0.1
-
-
-def test_importing_it_takes_neither_checkpoints_nor_images():
-    script = (
-        "import sys, facejax.recognition; "
-        "print([m for m in ('orbax', 'cv2', 'onnx', 'onnxruntime', 'grain') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "[]\n", done.stderr

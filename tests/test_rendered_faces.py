@@ -1,4 +1,4 @@
-"""Detection and quality on rendered faces, of which the truth is known; one rendering for all."""
+"""Detection and quality on rendered faces, of which the truth is known."""
 
 import concurrent.futures
 import shutil
@@ -12,37 +12,38 @@ from facejax.recognition.align import crop_faces
 from facejax.recognition.detection import YuNet
 from facejax.recognition.quality import Quality, blur, measure, pose, reasons
 from facejax.recognition.templates import ARCFACE
-from tests.rendered import rendered, yunet_or_skip
+from tests.rendered import BLURS, KEPT, YAWS, all_rendered, kept, yunet_or_skip
 
 FINE = Quality(60.0, 0.02, 3.0, -4.0, 2.0, 120.0, 40.0)
-BLURS = [0.0, 0.008, 0.016, 0.03]  # standard deviation as a share of the width
-YAWS = [-0.7, -0.35, 0.0, 0.35, 0.7]
-PEOPLE = [3, 10, 14, 22]
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """Of the first two people the blurs, then the yaws; of the others one picture each."""
-    count = len(BLURS) + len(YAWS)
-    blurs = (BLURS + [0.0] * len(YAWS)) * 2 + [0.0, 0.0]
-    yaws = ([0.0] * len(BLURS) + YAWS) * 2 + [0.0, 0.0]
-    who = [PEOPLE[0]] * count + [PEOPLE[1]] * count + PEOPLE[2:]
-    return rendered(who, blur=blurs, yaw=yaws)
+def series():
+    """Of two people the blurs, then the yaws."""
+    return np.stack(
+        [
+            [kept(person, blur=blur) for blur in BLURS] + [kept(person, yaw=yaw) for yaw in YAWS]
+            for person in (3, 10)
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
-def series(pictures):
-    return pictures[:-2].reshape(2, -1, 112, 112, 3)
-
-
-@pytest.fixture(scope="module")
-def people(series, pictures):
-    return [series[0, 0], series[1, 0], *pictures[-2:]]
+def people():
+    return [kept(person) for person in (3, 10, 14, 22)]
 
 
 @pytest.fixture(scope="module")
 def yunet():
     return yunet_or_skip()
+
+
+@pytest.mark.slow
+def test_the_faces_that_are_kept_are_those_of_the_renderer():
+    for made, name in zip(all_rendered().astype(int), KEPT, strict=True):
+        person, blurred, yaw = name
+        difference = np.abs(made - kept(person, blur=blurred, yaw=yaw))
+        assert difference.max() <= 2, f"{name}: run python -m tests.rendered"
 
 
 def test_rendered_faces_are_found(yunet, people, tmp_path, capfd):

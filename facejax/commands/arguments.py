@@ -48,7 +48,7 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--score",
-        type=_share,
+        type=share,
         default=0.7,
         metavar="SCORE",
         help="least score of a face, 0 to 1 (default: 0.7)",
@@ -79,30 +79,37 @@ def add_face(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_threshold(parser: argparse.ArgumentParser, *, far: bool = True) -> None:
-    """--threshold, and --far in its place."""
-    parser.add_argument(
+def add_gallery(parser: argparse.ArgumentParser) -> None:
+    """GALLERY."""
+    parser.add_argument("gallery", metavar="GALLERY", help="a file, or the URL of a database")
+
+
+def add_threshold(parser: argparse.ArgumentParser, *, far: bool = True, fpir: bool = False) -> None:
+    """--threshold, and --far and --fpir in its place: one of them."""
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument(
         "--threshold", type=_cosine, metavar="COSINE", help="from which similarity it is the same"
     )
     if far:
-        parser.add_argument(
+        one.add_argument(
             "--far",
-            type=_share,
-            default=FAR,
+            type=share,
             metavar="RATE",
             help="in place of it: how often two different people may be called the same "
-            "(default: 0.001)",
+            f"(default: {FAR})",
+        )
+    if fpir:
+        one.add_argument(
+            "--fpir",
+            type=share,
+            metavar="RATE",
+            help="in place of both: how often a stranger may be called somebody of the gallery",
         )
 
 
 def margin(text: str) -> float:
     """What one cosine is to be ahead of another."""
     return _number(text, "a number from 0 to 2", 0.0, 2.0)
-
-
-def share(text: str) -> float:
-    """A number between 0 and 1."""
-    return _share(text)
 
 
 def whole_number(text: str) -> int:
@@ -120,7 +127,8 @@ def _pixels(text: str) -> float:
     return _number(text, "a number of pixels, 1 or more", 1.0, math.inf)
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """A number between 0 and 1."""
     value = _number(text, "a number between 0 and 1", 0.0, 1.0)
     if value in (0.0, 1.0):
         raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")

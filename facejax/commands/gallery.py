@@ -18,7 +18,7 @@ def add(commands: arguments.Commands) -> None:
 
     def action(name: str, about: str) -> argparse.ArgumentParser:
         made = actions.add_parser(name, help=about)
-        made.add_argument("gallery", metavar="GALLERY", help="a file, or the URL of a database")
+        arguments.add_gallery(made)
         arguments.add_json(made)
         return made
 

@@ -22,15 +22,9 @@ def add(commands: arguments.Commands) -> None:
       commands: of the parser.
     """
     parser = commands.add_parser("identify", help="who the faces of photographs are")
-    parser.add_argument("gallery", metavar="GALLERY", help="a file, or the URL of a database")
+    arguments.add_gallery(parser)
     arguments.add_photos(parser)
-    arguments.add_threshold(parser)
-    parser.add_argument(
-        "--fpir",
-        type=arguments.share,
-        metavar="RATE",
-        help="in place of --far: how often a stranger may be called somebody of the gallery",
-    )
+    arguments.add_threshold(parser, fpir=True)
     parser.add_argument(
         "--margin",
         type=arguments.margin,
@@ -59,12 +53,14 @@ def add(commands: arguments.Commands) -> None:
 
 
 def _run(given: argparse.Namespace) -> Outcome:
+    from facejax.recognition.thresholds import far_of_fpir
+
     photos = work.list_photos(given.photos)
     pictures = work.Pictures(given.draw, photos, option="--draw") if given.draw else None
     gallery, recognizer = work.open_gallery(given)
     records, skipped = [], []
     with gallery:
-        far = None if given.fpir is None else given.fpir / max(1, len(gallery))
+        far = given.far if given.fpir is None else far_of_fpir(given.fpir, people=len(gallery))
         whose = f"the gallery {gallery}"
         limit = work.choose_threshold(given, gallery.thresholds, whose=whose, far=far)
         found = _identified(gallery, work.look(given, recognizer, photos), given, limit)

@@ -1,7 +1,7 @@
 """`facejax verify`: whether two photographs show one person, or a photograph somebody enrolled."""
 
 import argparse
-import pathlib
+import os
 from typing import Any
 
 from facejax.commands import arguments, work
@@ -43,7 +43,7 @@ def _with_photo(given: argparse.Namespace) -> Outcome:
 
     recognizer = work.open_recognizer(given.recognizer)
     name = recognizer.card.name
-    limit = work.choose_threshold(given, recognizer.thresholds, whose=name)
+    limit = work.choose_threshold(given, recognizer.thresholds, whose=name, far=given.far)
     faces = _one_face_each(given, recognizer, [given.one, given.other])
     one, other = (np.asarray(face.embedding, np.float64) for face in faces)
     lengths = max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12)
@@ -54,7 +54,8 @@ def _with_photo(given: argparse.Namespace) -> Outcome:
 def _with_person(given: argparse.Namespace) -> Outcome:
     gallery, recognizer = work.open_gallery(given)
     with gallery:
-        limit = work.choose_threshold(given, gallery.thresholds, whose=f"the gallery {gallery}")
+        whose = f"the gallery {gallery}"
+        limit = work.choose_threshold(given, gallery.thresholds, whose=whose, far=given.far)
         gallery.sources(given.one)  # whoever is not in it is told so before the photo is looked at
         (face,) = _one_face_each(given, recognizer, [given.other])
         found = gallery.verify(given.one, face, threshold=limit)
@@ -63,8 +64,10 @@ def _with_person(given: argparse.Namespace) -> Outcome:
 
 
 def _one_face_each(given: argparse.Namespace, recognizer: Any, sources: list[str]) -> list[Any]:
+    from facejax.recognition.photos import locate
+
     for source in sources:
-        if pathlib.Path(source).is_dir():
+        if os.path.isdir(locate(source)):
             raise UserError(f"{printable(source)} is a folder: give a photograph")
     photos, faces = work.list_photos(sources), []
     for photo in work.look(given, recognizer, photos):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from facejax.commands import arguments
 from facejax.commands.outcome import Skipped
 from facejax.errors import UserError
 
@@ -35,17 +36,16 @@ def list_photos(given: Iterable[str]) -> list[Listed]:
     Args:
       given: paths. A folder that has none, or can't be read, stands for itself.
     """
-    from facejax.recognition.photos import expand
+    from facejax.recognition.photos import expand, locate
 
     listed = []
     for path in given:
-        root = pathlib.Path(path)
         for photo in expand([path]):
             found = pathlib.Path(photo.source)
-            below = root.is_dir() and found != root
-            listed.append(
-                Listed(photo.source, found.relative_to(root) if below else pathlib.Path(found.name))
-            )
+            place = pathlib.Path(found.name)
+            if isinstance(photo.content, pathlib.Path) and (root := locate(path)) != found:
+                place = found.relative_to(root)
+            listed.append(Listed(photo.source, place))
     return listed
 
 
@@ -88,26 +88,34 @@ def open_detector(given: argparse.Namespace) -> "Detector":
     )
 
 
-def open_gallery(
-    given: argparse.Namespace, *, create: bool = False, dtype: Any = None
-) -> tuple["Gallery", "Recognizer"]:
-    """A gallery and the recognizer that wrote it, or is to write it.
+def open_gallery(given: argparse.Namespace) -> tuple["Gallery", "Recognizer"]:
+    """A gallery that is there, and the recognizer that wrote it.
+
+    Args:
+      given: as in `open_gallerys_recognizer`.
+    """
+    from facejax.recognition import Gallery
+
+    recognizer = open_gallerys_recognizer(given, required=True)
+    return Gallery(given.gallery, recognizer=recognizer, create=False), recognizer
+
+
+def open_gallerys_recognizer(given: argparse.Namespace, *, required: bool) -> "Recognizer":
+    """The recognizer that wrote a gallery, or is to write it.
 
     Args:
       given: with `gallery`, and `recognizer`, which may be None: then it is the gallery's, if it is
         one of those that have a name.
-      create: whether to make a gallery that is not there.
-      dtype: of the templates of a new one.
+      required: whether the gallery must be there.
     """
-    from facejax.recognition import Gallery, packages
+    from facejax.recognition import packages
 
     name = given.recognizer
     if name is None:
-        weights = _weights_of(given.gallery, required=not create)
+        weights = _weights_of(given.gallery, required=required)
         known = {packages.SFACE.sha256: "sface", packages.DLIB.sha256: "dlib"}
         name = known.get(weights or "")
-    recognizer = open_recognizer(name)
-    return Gallery(given.gallery, recognizer=recognizer, create=create, dtype=dtype), recognizer
+    return open_recognizer(name)
 
 
 def _weights_of(where: str, *, required: bool) -> str | None:
@@ -128,27 +136,22 @@ def choose_threshold(
     thresholds: Sequence["Threshold"],
     *,
     whose: str,
-    far: float | None = None,
+    far: float | None,
 ) -> float:
     """The cosine that was asked for, or the calibrated one of a false accept rate.
 
     Args:
-      given: with `threshold`, and `far` where none is given here.
+      given: with `threshold`.
       thresholds: calibrated ones.
       whose: they are, for the sentence.
-      far: the false accept rate.
+      far: the false accept rate; None is the usual one.
     """
     if given.threshold is not None:
         return given.threshold
     from facejax.recognition.thresholds import choose
 
-    try:
-        return choose(thresholds, far=given.far if far is None else far, whose=whose).cosine
-    except UserError as error:
-        # The library names its argument.
-        raise UserError(
-            str(error).replace(" threshold=, a cosine", " --threshold=COSINE")
-        ) from None
+    far = arguments.FAR if far is None else far
+    return choose(thresholds, far=far, whose=whose, remedy="give --threshold=COSINE").cosine
 
 
 def look(

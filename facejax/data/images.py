@@ -2,10 +2,12 @@
 
 import pathlib
 import re
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 
+from facejax.data import header
 from facejax.data.stderr import heard
 from facejax.errors import UserError
 
@@ -27,6 +29,7 @@ _HIDDEN = (
     *("$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"),
 )
 
+MAX_PIXELS = 200_000_000  # 600 MB once decoded; the largest sensors of phones have as many
 BACKGROUND = 127  # the grey behind transparent pixels
 
 _LIBRARY_LINES = (
@@ -39,6 +42,7 @@ _LIBRARY_LINES = (
     "libpng",
 )
 _DAMAGE = ("Corrupt JPEG", "Premature end of JPEG", "Inconsistent progression", "libpng error")
+_PART = 1 << 20  # numbers
 _NOT_AN_IMAGE = "does not decode as an image"
 
 
@@ -97,6 +101,7 @@ def decode(
 ) -> np.ndarray:
     """Decodes an image to RGB and resizes it to a square.
 
+    Of more than 200 million pixels (`MAX_PIXELS`), by its header, an image is not decoded at all.
     Images of 16 bits, and PGM and PPM of any maximum, are scaled to 0 to 255; what is transparent
     shows grey, 127. Of several frames the first is taken.
 
@@ -112,7 +117,7 @@ def decode(
       uint8 [image_size, image_size, 3] RGB; a view of `image` where nothing is to be done.
 
     Raises:
-      UserError: the bytes are not an image that OpenCV can decode, or not a whole one.
+      UserError: the bytes are not an image that OpenCV can decode, not a whole one, or too large.
       ValueError: an array is not uint8 [H, W, 3].
     """
     if isinstance(image, np.ndarray):
@@ -135,6 +140,11 @@ def decode(
 
 def _decoded(data: bytes, *, listen: bool) -> tuple[np.ndarray | None, str]:
     """uint8 [H, W, 3] RGB, and what is wrong: "" if nothing is."""
+    # What is known to be whole was decoded before.
+    height, width = (header.size(data) if listen else None) or (0, 0)
+    if height * width > MAX_PIXELS:
+        most = f"more than the {MAX_PIXELS / 1e6:.0f} million that are read"
+        return None, f"has {width}x{height} pixels, {most}"
     kind = _kind(data)
     said: list[str] = []
     try:
@@ -209,15 +219,35 @@ def _may_be_transparent(data: bytes, kind: str) -> bool:
 def _eight_bits(pixels: np.ndarray, maximum: int = 65535) -> np.ndarray:
     if pixels.dtype != np.uint16:
         return pixels
-    return ((pixels.astype(np.uint32) * 255 + maximum // 2) // maximum).astype(np.uint8)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        return (values.astype(np.uint32) * 255 + maximum // 2) // maximum
+
+    return _by_parts(scaled, pixels)
 
 
 def _composed(color: np.ndarray, alpha: np.ndarray, *, premultiplied: bool) -> np.ndarray:
     """A color [H, W, 3] of opacity [H, W, 1] before the background, all of them uint8."""
-    weight = alpha.astype(np.uint16)
-    front = color.astype(np.uint16) * (255 if premultiplied else weight)
-    behind = BACKGROUND * (255 - weight)
-    return np.minimum((front + behind + 127) // 255, 255).astype(np.uint8)
+
+    def mixed(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        weight = alpha.astype(np.uint16)
+        front = color.astype(np.uint16) * (255 if premultiplied else weight)
+        behind = BACKGROUND * (255 - weight)
+        return np.minimum((front + behind + 127) // 255, 255)
+
+    return _by_parts(mixed, color, alpha)
+
+
+def _by_parts(
+    work: Callable[..., np.ndarray], first: np.ndarray, *others: np.ndarray
+) -> np.ndarray:
+    """uint8 of the first one's shape, made row by row or so: what is wider in between is large."""
+    done = np.empty(first.shape, np.uint8)
+    rows = max(1, _PART * len(first) // max(first.size, 1))
+    for start in range(0, len(first), rows):
+        part = slice(start, start + rows)
+        done[part] = work(first[part], *(other[part] for other in others))
+    return done
 
 
 def _ends_in_zeros(data: bytes) -> bool:

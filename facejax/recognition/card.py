@@ -105,7 +105,7 @@ class Card:
         Raises:
           OSError: it can't be written.
         """
-        files.write(path, self.to_json() + "\n")
+        files.write(files.expand(path), self.to_json() + "\n")
 
 
 def card_path(weights: str | pathlib.Path) -> pathlib.Path:
@@ -114,7 +114,7 @@ def card_path(weights: str | pathlib.Path) -> pathlib.Path:
     Args:
       weights: a file, or a run's folder.
     """
-    path = pathlib.Path(weights)
+    path = files.expand(weights)
     return path / "card.json" if path.is_dir() else path.with_suffix(".card.json")
 
 
@@ -128,7 +128,7 @@ def read_card(path: str | pathlib.Path) -> Card:
       UserError: it can't be read, or is none.
     """
     try:
-        return Card.from_json(pathlib.Path(path).read_text("utf-8"))
+        return Card.from_json(files.expand(path).read_text("utf-8"))
     except OSError as error:
         raise UserError(
             f"the card {path} can't be read ({error.strerror}): give one that can"

@@ -23,10 +23,20 @@ from facejax.recognition import tables
 from facejax.recognition.tables import gallery, people, removed, templates
 
 TIMEOUT = 30.0
+_SCHEME = "://"  # of a URL, and no part of a path
 _SUFFIX = ".sqlite"
 _PAGE = 16_384  # bytes: in pages of 4096 a template of 512 floats would take one of its own
 
 _Result = TypeVar("_Result")
+
+
+def is_made(where: str | os.PathLike[str]) -> bool:
+    """Whether a gallery has a file; on a server, which makes tables, whoever is there.
+
+    Args:
+      where: as in `Database`.
+    """
+    return _SCHEME in str(where) or _path(where).exists()
 
 
 class Database:
@@ -45,7 +55,7 @@ class Database:
 
     def __init__(self, where: str | os.PathLike[str], *, create: bool, timeout: float = TIMEOUT):
         self.timeout = timeout
-        if "://" in str(where):
+        if _SCHEME in str(where):
             self._path = None
             url = _url(str(where))
             self.shown = url.render_as_string(hide_password=True)
@@ -314,9 +324,7 @@ def _url(where: str) -> sql.URL:
 
 
 def _file(where: str | os.PathLike[str], create: bool) -> pathlib.Path:
-    path = files.expand(where)
-    if not path.suffix and not path.is_file():
-        path = path.with_name(path.name + _SUFFIX) if path.name else path
+    path = _path(where)
     if path.is_dir():
         raise UserError(f"{path} is a folder, and a gallery is a file: give another name")
     if not path.exists():
@@ -325,3 +333,11 @@ def _file(where: str | os.PathLike[str], create: bool) -> pathlib.Path:
         with files.refusing(path, "give another path"):
             path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _path(where: str | os.PathLike[str]) -> pathlib.Path:
+    """With the suffix, where it has none and is no file as it stands."""
+    path = files.expand(where)
+    if path.suffix or path.is_file() or not path.name:
+        return path
+    return path.with_name(path.name + _SUFFIX)

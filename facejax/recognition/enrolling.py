@@ -1,19 +1,56 @@
-"""Templates into a gallery's tables, in a transaction of the caller's."""
+"""People into a gallery that is open: what is taken, what is refused, and how it is written."""
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sql
 
 from facejax.errors import UserError
 from facejax.recognition.loaded import Loaded
-from facejax.recognition.matches import Refusal
-from facejax.recognition.samples import Sample
-from facejax.recognition.tables import pack, people, templates, unpack
+from facejax.recognition.matches import Enrollment, Refusal
+from facejax.recognition.opened import Opened
+from facejax.recognition.samples import Check, Sample
+from facejax.recognition.tables import clean_name, pack, people, templates, unpack
 
+SAME_PICTURE = 0.999  # a threshold for a face under two names, where none is calibrated
 SAME_TEMPLATE = 1 - 1e-5  # cosine of what is one embedding but for rounding
+
+
+def enroll(
+    opened: Opened,
+    name: str,
+    faces: Any,
+    *,
+    face: int | None,
+    check: Check | None,
+    duplicates: Literal["refuse", "allow"],
+    limit: float | None,
+) -> Enrollment:
+    """Adds templates to a person; see `Gallery.enroll`.
+
+    Args:
+      opened: the gallery.
+      name: as there, and so are the others.
+      faces: all of this person.
+      face: which of a photo's.
+      check: face -> the reasons against it.
+      duplicates: whether to refuse a face that is enrolled under another name.
+      limit: the cosine from which it is that face; None is as there.
+    """
+    name = clean_name(name)
+    samples, refused = opened.collect_one_a_photo(faces, face)
+    samples, refused = checked(name, samples, refused, check)
+    if duplicates == "allow":
+        limit = None
+    elif limit is None:
+        limit = max((one.cosine for one in opened.thresholds), default=SAME_PICTURE)
+    numbers, others = _write(opened, name, samples, limit)
+    refused += others
+    if not numbers:
+        raise nothing(name, refused)
+    return Enrollment(name, tuple(numbers), tuple(refused))
 
 
 def find(connection: sql.Connection, name: str) -> int | None:
@@ -70,6 +107,47 @@ def of_person(
     return embeddings, [(row.id, row.checksum) for row in rows]
 
 
+def checked(
+    name: str, samples: list[Sample], refused: list[Refusal], check: Check | None
+) -> tuple[list[Sample], list[Refusal]]:
+    """Leaves out the faces that something speaks against.
+
+    Args:
+      name: of the person, for the sentence.
+      samples: the person's.
+      refused: what was left out before.
+      check: face -> the reasons against it; None takes every face, as plain embeddings are taken.
+
+    Returns:
+      samples: those that are left.
+      refused: what was left out before and now.
+
+    Raises:
+      UserError: nothing is left.
+    """
+    kept, refused = [], list(refused)
+    for sample in samples:
+        reasons = () if check is None or sample.face is None else tuple(check(sample.face))
+        if reasons:
+            refused.append(Refusal(sample.source, sample.number, reasons))
+        else:
+            kept.append(sample)
+    if not kept:
+        raise nothing(name, refused)
+    return kept, refused
+
+
+def nothing(name: str, refused: list[Refusal]) -> UserError:
+    """What to raise where nothing of a person could be enrolled.
+
+    Args:
+      name: of the person.
+      refused: what was left out.
+    """
+    said = ", ".join(map(str, refused)) or "no face was given"
+    return UserError(f"{name} is not enrolled ({said})")
+
+
 def without_others(
     loaded: Loaded, samples: list[Sample], person: int | None, *, limit: float
 ) -> tuple[list[Sample], list[Refusal]]:
@@ -119,7 +197,7 @@ def add(
       shown: the gallery, for the sentence.
 
     Returns:
-      The number of each sample's template.
+      The numbers of the samples' templates, each once.
     """
     embeddings = np.array([sample.embedding for sample in samples])
     size = embeddings.shape[1]
@@ -137,7 +215,35 @@ def add(
         numbers.append(done.inserted_primary_key[0])
         theirs = np.concatenate([theirs, sample.embedding[None]])
         known.append((numbers[-1], row["checksum"]))
-    return numbers
+    return list(dict.fromkeys(numbers))
+
+
+def _write(
+    opened: Opened, name: str, samples: list[Sample], limit: float | None
+) -> tuple[list[int], list[Refusal]]:
+    """Writes samples in one transaction: the numbers of their templates, and what is refused.
+
+    From `limit` on, a face is that of whoever it resembles.
+    """
+    refused: list[Refusal] = []
+    size, dtype, shown = len(samples[0].embedding), opened.dtype, str(opened)
+    with opened.lock:
+        if limit is not None:  # most of the work, while others may write
+            opened.refresh(pool="best")
+        with opened.database.writing() as (connection, stamp):
+            known = opened.join(connection, {"embedding_size": size}, "the embedding")
+            person = find(connection, name)
+            if limit is not None:
+                loaded = opened.loaded or Loaded(size, dtype, shown)
+                loaded.refresh(connection, writing=True)
+                samples, refused = without_others(loaded, samples, person, limit=limit)
+            if not samples:
+                return [], refused
+            if person is None:
+                person = insert(connection, name, stamp)
+            numbers = add(connection, stamp, person, samples, dtype=dtype, shown=shown)
+        opened.facts = known
+    return numbers, refused
 
 
 def _details(sample: Sample) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from facejax import files
 from facejax.data.images import decode, is_hidden, is_image, read_file
 from facejax.errors import UserError
 
@@ -39,6 +40,18 @@ class Photo:
         return read_photo(self.content, name=self.source)
 
 
+def locate(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path with `~` put in, unless there is something of that very name, such as `~$a.jpg`.
+
+    Args:
+      path: as a person writes it, or as a folder lists it.
+
+    Raises:
+      UserError: there is no such home.
+    """
+    return pathlib.Path(path) if os.path.lexists(path) else files.expand(path)
+
+
 def read_photo(photo: PhotoLike, *, name: str | None = None) -> np.ndarray:
     """A photograph, upright.
 
@@ -62,9 +75,9 @@ def read_photo(photo: PhotoLike, *, name: str | None = None) -> np.ndarray:
     if isinstance(photo, bytes | bytearray | memoryview):
         data, called = bytes(photo), name or "the photo"
     else:
-        path = pathlib.Path(photo)
+        path = locate(photo)
         called = name or str(path)
-        if path.is_dir():
+        if os.path.isdir(path):
             raise UserError(f"{called} is a folder: give a photograph.")
         data = read_file(path, called)
     if not data:
@@ -102,8 +115,12 @@ def expand(photos: Photos) -> Iterator[Photo]:
         elif isinstance(photo, bytes | bytearray | memoryview):
             yield Photo(f"photo {number}", bytes(photo))
         else:
-            path = pathlib.Path(photo)
-            if path.is_dir():
+            try:
+                path = locate(photo)
+            except UserError as error:
+                yield Photo(str(photo), error)
+                continue
+            if os.path.isdir(path):
                 yield from _of_folder(path)
             else:
                 yield Photo(str(path), path)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from facejax import checkpoints, models
+from facejax import checkpoints, files, models
 from facejax.errors import UserError
 from facejax.recognition.card import Card, card_path, read_card
 from facejax.recognition.recognizer import Recognizer, of_network
@@ -33,7 +33,7 @@ def load(workdir: str | pathlib.Path, *, step: int | None = None, flip: bool = T
       UserError: there is no checkpoint, not that step, or it is damaged or not one of facejax; or
         the card is not this run's.
     """
-    directory = pathlib.Path(workdir)
+    directory = files.expand(workdir)
     if (directory / "checkpoints").is_dir():
         directory = directory / "checkpoints"
     saved = checkpoints.open_existing(directory)

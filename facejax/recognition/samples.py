@@ -101,13 +101,13 @@ def one_a_photo(samples: list[Sample], face: int | None) -> tuple[list[Sample], 
     kept, refused, told = [], [], set()
     for sample in samples:
         among = faces.get(sample.source, [sample]) if sample.face is not None else [sample]
-        numbers = [one.number for one in among]
-        if (face is None and len(among) == 1) or (face is not None and sample.number == face):
+        numbers = list(dict.fromkeys(one.number for one in among))  # a photo may be given twice
+        if (face is None and len(numbers) == 1) or (face is not None and sample.number == face):
             kept.append(sample)
         elif face is None and sample.source not in told:
             told.add(sample.source)
             listed = ", ".join(map(str, numbers))
-            reason = f"there are {len(among)} faces in it: say which, face={listed} from the left"
+            reason = f"there are {len(numbers)} faces in it: say which, face={listed} from the left"
             refused.append(Refusal(sample.source, -1, (reason,)))
         elif face is not None and face not in numbers and sample.source not in told:
             told.add(sample.source)

@@ -27,7 +27,7 @@ def thresholds_path(card: Card, *, run: str | pathlib.Path | None = None) -> pat
       run: the workdir of the run whose network it is; None is any other network.
     """
     if run is not None:
-        return pathlib.Path(run) / "thresholds.json"
+        return files.expand(run) / "thresholds.json"
     return files.home() / "thresholds" / f"{card.sha256}.json"
 
 
@@ -49,7 +49,7 @@ def write_thresholds(
         "thresholds": [one.to_json() for one in thresholds],
     }
     with files.refusing(path, "make room there, or make the folder writable"):
-        files.write(path, json.dumps(content, indent=2) + "\n")
+        files.write(files.expand(path), json.dumps(content, indent=2) + "\n")
 
 
 def read_thresholds(path: str | pathlib.Path, *, card: Card) -> tuple[Threshold, ...]:
@@ -67,7 +67,7 @@ def read_thresholds(path: str | pathlib.Path, *, card: Card) -> tuple[Threshold,
       UserError: the file can't be read, is damaged, or is of other weights.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_text("utf-8"))
+        content = json.loads(files.expand(path).read_text("utf-8"))
         theirs = Card.from_json(json.dumps(content["card"]))
         thresholds = _checked(content["thresholds"])
     except OSError as error:
