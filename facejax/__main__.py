@@ -21,6 +21,7 @@ from facejax.commands import (
     enroll,
     gallery,
     identify,
+    pairs,
     verify,
 )
 from facejax.commands.outcome import printable
@@ -30,7 +31,7 @@ from facejax.errors import UserError
 _COMMANDS = (
     *(detect, align, embed),
     *(enroll, identify, verify, cluster),
-    *(gallery, calibrate, checkpoints),
+    *(gallery, calibrate, pairs, checkpoints),
 )
 
 

@@ -3,7 +3,8 @@
 LFW's format (`pairs.txt`, `pairsDevTest.txt`): the first line is `n`, or `folds n`; then each fold
 has n lines `name i j` (same person) and n lines `name i name j` (different people), separated by
 tabs or spaces. `Name 3` is the image `Name/Name_0003`. The plain format has no header; its lines
-are `path_a,path_b,1` (same) or `path_a,path_b,0`, with commas or tabs.
+are `path_a,path_b,1` (same) or `path_a,path_b,0`, with commas or tabs, and may have a fourth field,
+the number of the pair's fold.
 """
 
 import csv
@@ -45,7 +46,8 @@ def read_pairs(path: str | Path) -> Pairs:
       path: the file, UTF-8; `~` is the home. Fields may be quoted as in CSV.
 
     Returns:
-      Pairs. The folds are ten, or as many as an LFW header says: see `pair_folds`.
+      Pairs. The folds are those of the file; else ten, or as many as an LFW header says: see
+      `pair_folds`.
 
     Raises:
       UserError: the file cannot be read, a line is malformed (its number and the remedy are
@@ -62,6 +64,12 @@ def read_pairs(path: str | Path) -> Pairs:
     parsed = [parse(line, f"{path}, line {i}") for i, line in lines[is_lfw:]]
     same = np.array([pair[2] for pair in parsed], bool)
     folds = int(header[0]) if is_lfw and len(header) == 2 else 10
+    own = [pair[3] for pair in parsed if pair[3] is not None]
+    if own and len(own) != len(parsed):
+        raise UserError(
+            f"{path} gives a fold for {len(own)} of {len(parsed)} pairs: give one for each, or none"
+        )
+    folds = len(set(own)) if own else folds
     if is_lfw:
         promised = int(header[-1]) * (folds if len(header) == 2 else 1)
         if (int(same.sum()), int((~same).sum())) != (promised, promised):
@@ -79,7 +87,7 @@ def read_pairs(path: str | Path) -> Pairs:
         [pair[0] for pair in parsed],
         [pair[1] for pair in parsed],
         same,
-        pair_folds(same, folds),
+        np.array(own) if own else pair_folds(same, folds),
         np.array([i for i, _ in lines[is_lfw:]]),
         path,
     )
@@ -169,7 +177,7 @@ def _kind(pairs: Pairs, number: int) -> str:
     return "the same person" if pairs.same[number] else "different people"
 
 
-def _lfw_pair(line: str, where: str) -> tuple[str, str, bool]:
+def _lfw_pair(line: str, where: str) -> tuple[str, str, bool, None]:
     fields = _fields(line, "\t" if "\t" in line else " ")
     if len(fields) not in (3, 4) or not (_is_number(fields[1]) and _is_number(fields[-1])):
         raise UserError(
@@ -186,19 +194,21 @@ def _lfw_pair(line: str, where: str) -> tuple[str, str, bool]:
         f"{name}/{name}_{int(number):04d}"
         for name, number in zip(names, (fields[1], fields[-1]), strict=True)
     )
-    return first, second, len(fields) == 3
+    return first, second, len(fields) == 3, None
 
 
-def _plain_pair(line: str, where: str) -> tuple[str, str, bool]:
+def _plain_pair(line: str, where: str) -> tuple[str, str, bool, int | None]:
     fields = _fields(line, ",")
-    if len(fields) != 3:
+    if len(fields) not in (3, 4):
         fields = _fields(line, "\t")
-    if len(fields) != 3 or not (fields[0] and fields[1]) or fields[2] not in ("0", "1"):
+    whole = len(fields) in (3, 4) and fields[0] and fields[1] and fields[2] in ("0", "1")
+    if not whole or not all(map(_is_number, fields[3:])):
         raise UserError(
             f"{where}: {shown(line)} is not a pair; write `path_a,path_b,1` for two images of one "
-            "person or `path_a,path_b,0` for two people (or begin an LFW file with its count)"
+            "person or `path_a,path_b,0` for two people, with the number of its fold behind it if "
+            "you like (or begin an LFW file with its count)"
         )
-    return fields[0], fields[1], fields[2] == "1"
+    return fields[0], fields[1], fields[2] == "1", int(fields[3]) if fields[3:] else None
 
 
 def draw_pairs(labels: np.ndarray, *, pairs: int, seed: int) -> LabelPairs:
