@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from facejax.data.augment import augment, normalize
+from facejax.data.presets import PRESETS, preset
 
 if TYPE_CHECKING:
     from facejax.data.build import build_dataset
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "PRESETS",
     "Source",
     "augment",
     "batches",
@@ -32,6 +34,7 @@ __all__ = [
     "is_image",
     "normalize",
     "padded_batches",
+    "preset",
     "read_images",
 ]
 
