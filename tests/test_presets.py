@@ -1,6 +1,7 @@
 """The presets are what is published, and their views what a loop in float64 makes of the draws."""
 
 import functools
+import json
 
 import jax
 import numpy as np
@@ -9,7 +10,12 @@ import pytest
 from facejax.data import PRESETS, preset
 from facejax.data.augment import augment, normalize
 from facejax.data.draws import boxes_inside, draw
+from facejax.errors import UserError
+from facejax.training import from_config, resume
+from facejax.training.config import Config, from_dict
+from facejax.training.settle import augmentation
 from tests import reference_augment as reference
+from tests.pictures import Faces
 
 CHOICES = (  # in the order in which they are drawn
     "flip", "crop", "photometric", "low_resolution", "erasing",
@@ -112,3 +118,52 @@ def test_a_preset_leaves_most_images_to_the_flip(name):
     error = np.sqrt(expected * (1 - expected) / count)
     # A size that rounds to the whole image, and a crop of all of it, change nothing.
     assert -5 * error < same - expected < 5 * error + 0.02
+
+
+def test_a_field_that_is_set_wins_over_the_preset():
+    config = Config()
+    assert augmentation(config) == augment.__kwdefaults__
+    config.augment.preset = "adaface"
+    assert augmentation(config) == augment.__kwdefaults__ | preset("adaface")
+    config.augment.flip, config.augment.crop_in_place, config.augment.erasing = 0.0, 0.0, 0.1
+    config.augment.crop_scale = (0.5,)
+    expected = preset("adaface") | dict(flip=0.0, crop_in_place=0.0, crop_scale=(0.5, 0.5))
+    assert augmentation(config) == augment.__kwdefaults__ | expected | {"erasing": 0.1}
+    view = from_config.augmentation(config)
+    assert isinstance(view, functools.partial)
+    assert (view.func, view.keywords) == (augment, augmentation(config))
+
+
+def test_there_is_a_field_for_every_keyword():
+    config = Config()
+    fields = set(config.augment.__slots__) - {"preset"}
+    assert fields == set(augment.__kwdefaults__)
+
+
+def test_an_unknown_preset_is_refused():
+    config = Config()
+    config.augment.preset, config.augment.crop_scale = "AdaFace", (0.5, 1.0)
+    with pytest.raises(UserError, match=r"augment\.preset is 'AdaFace'; choose .*adaface"):
+        from_config.settled(config, ["augment.preset", "augment.crop_scale"])
+
+
+def test_a_preset_and_the_same_fields_are_one_run():
+    """Also beside a checkpoint of before there were presets."""
+    config, fields = Config(), Config()
+    config.augment.preset = "random_erasing"
+    fields.augment.erasing, fields.augment.erasing_scale = 0.5, (0.02, 0.4)
+    from_config.settled(config)
+    source = Faces(("a", "b"), [0, 0, 1])
+
+    def changed(before):
+        facts = json.loads(json.dumps(from_config.facts(before, source)))
+        for name in ("preset", "hue", "gray"):
+            del facts["config"]["augment"][name]
+        return resume.changes(facts, config, resume.data_facts(source))
+
+    assert changed(fields) == {}
+    assert changed(Config()) == {
+        "augment.erasing": "augment.erasing 0.5, was 0",
+        "augment.erasing_scale": "augment.erasing_scale (0.02, 0.4), was (0.02, 0.25)",
+    }
+    assert from_dict({"augment": {"preset": "magface"}}).augment.preset == "magface"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from facejax.data.augment import augment, normalize
 from facejax.data.presets import PRESETS, preset
+from facejax.data.resampling import RESAMPLING
 
 if TYPE_CHECKING:
     from facejax.data.build import build_dataset
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGE_SUFFIXES",
     "PRESETS",
+    "RESAMPLING",
     "Source",
     "augment",
     "batches",

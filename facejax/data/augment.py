@@ -14,6 +14,7 @@ from facejax.data import color, occlusion
 from facejax.data.draws import between, boxes_inside, draw, face_masks, one_of
 from facejax.data.resampling import (
     OPENCV,
+    RESAMPLING,
     blur_weights,
     interpolation,
     low_resolution_weights,
@@ -24,7 +25,6 @@ _ERASED_RATIO = (0.3, 3.3)
 _JITTER = 0.5  # brightness, contrast and saturation are scaled by 1 +- this
 _HUE = (0.0, 20.0)  # degrees
 _SATURATION = (1.0, 1.2)
-_RESAMPLING = ("antialiased", "opencv")
 
 
 def normalize(images: jax.Array) -> jax.Array:
@@ -137,8 +137,8 @@ def augment(
     }.items():
         if not 0.0 < low <= high <= 1.0:
             raise ValueError(f"{name} must be 0 < low <= high <= 1, not {(low, high)}")
-    if resampling not in _RESAMPLING:
-        raise ValueError(f"resampling is one of {', '.join(_RESAMPLING)}, not {resampling!r}")
+    if resampling not in RESAMPLING:
+        raise ValueError(f"resampling is one of {', '.join(RESAMPLING)}, not {resampling!r}")
 
     count, height, width, _ = images.shape
     draws = draw(keys)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+RESAMPLING = ("antialiased", "opencv")  # how an image goes down and up again
 OPENCV = ("nearest", "linear", "area", "cubic", "lanczos")
 _NEAREST, _LINEAR, _AREA, _CUBIC, _LANCZOS = range(5)
 _BENT = -0.75  # OpenCV's cubic: the slope at the next pixel
