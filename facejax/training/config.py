@@ -36,11 +36,11 @@ class Data:
 class Augment:
     """The probability that an image is changed so, unless said otherwise.
 
-    None stands for what the preset has, or for the default of `data.augment`: only the flip is on.
-    docs/augmentation.md has the table of both.
+    None stands for what the preset has, or for the default of `data.augment`; a field that is set
+    wins over the preset. docs/augmentation.md has the table of both.
     """
 
-    preset: str = ""  # one of facejax.data.PRESETS; fields that are set win over it
+    preset: str = ""  # adaface, insightface, insightface_dali, magface or random_erasing
     flip: float | None = None  # mirrored (default 0.5)
     shift: int | None = None  # pixels: moved by up to so many, edges repeated
     crop: float | None = None  # random resized crop
