@@ -15,6 +15,7 @@ def get_config(argument: str | None = None) -> Config:
     del argument
     config = Config(batch_size=1024, epochs=20.0)
     config.data.path = "data/ms1mv3"  # identities, aligned to 112x112; or a built dataset
+    config.augment.preset = "insightface"  # the flip alone
     config.model.name = "iresnet50"
     config.model.embedding_size = 512
     config.model.dtype = "bfloat16"  # logits stay float32

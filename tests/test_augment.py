@@ -6,16 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from facejax.data.augment import (
-    augment,
-    boxes_inside,
-    draw,
-    erase,
-    jitter,
-    low_resolution_weights,
-    normalize,
-)
+from facejax.data.augment import augment, normalize
+from facejax.data.color import jitter
+from facejax.data.draws import boxes_inside, draw
+from facejax.data.occlusion import erase
+from facejax.data.resampling import low_resolution_weights
 from tests import toy
+
+NEW = ["crop_in_place", "color_jitter", "blur", "hue", "gray", "face_mask"]
 
 
 @pytest.fixture
@@ -186,7 +184,7 @@ def test_erase_fills_its_box_and_nothing_else(images):
         np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["crop", "photometric", "low_resolution", "erasing"])
+@pytest.mark.parametrize("name", ["crop", "photometric", "low_resolution", "erasing", *NEW])
 def test_a_probability_is_the_share_of_images_changed(name, images):
     many = np.broadcast_to(images[:1], (2000, *images.shape[1:]))
     result = augment(keys_of(7, 2000), many, flip=0.0, **{name: 0.25})
@@ -223,6 +221,10 @@ def test_eager_jit_vmap_and_pmap_agree(images):
         dict(shift=-1),
         dict(crop_scale=(0.0, 1.0)),
         dict(crop_scale=(0.9, 0.5)),
+        dict(hue=1.1),
+        dict(low_resolution_scale=(0.0, 0.5)),
+        dict(erasing_scale=(0.1, 1.1)),
+        dict(resampling="bilinear"),
     ],
 )
 def test_wrong_arguments(wrong, images):
@@ -245,6 +247,14 @@ def test_a_view_follows_its_key_and_image_wherever_they_lie(images):
 def test_no_number_is_drawn_twice():
     draws = draw(keys_of(12, 500))
     numbers = np.concatenate(draws, axis=1)
-    assert numbers.shape == (500, 22)
-    likeness = np.abs(np.corrcoef(numbers.T) - np.eye(22))
+    assert numbers.shape == (500, 49)
+    likeness = np.abs(np.corrcoef(numbers.T) - np.eye(49))
     assert likeness.max() < 0.2  # 4.5 standard deviations
+
+
+def test_the_first_numbers_stay_as_they_were_before_there_were_more():
+    keys = keys_of(13)
+    expected = jax.vmap(lambda key: jax.random.uniform(key, (22,)))(keys)
+    draws = draw(keys)
+    first = (draws.choices[:, :5], *draws[1:7])
+    np.testing.assert_array_equal(np.concatenate(first, axis=1), expected)

@@ -31,7 +31,7 @@ def refusal(**fields):
 
 
 def test_every_number_has_a_range():
-    text = (str, bool, str | None, bool | None, tuple[float, ...])
+    text = (str, bool, str | None, bool | None, tuple[float, ...] | None)
     types = {}
     for name in flat(Config()):
         section, _, part = name.rpartition(".")
@@ -63,6 +63,10 @@ def test_the_defaults_are_in_range():
         ("augment_flip", [2.0, -0.1, float("nan")]),
         ("augment_shift", [-1, 112]),
         ("augment_crop_scale", [(0.9, 0.5), (0.0, 1.0), (), (float("nan"), 1.0), 0.5]),
+        ("augment_erasing_scale", [(0.0, 1.0), "x"]),
+        ("augment_preset", ["arcface"]),
+        ("augment_resampling", ["bilinear"]),
+        ("augment_face_mask", [1.5]),
         ("model_width", [0.0, -1.0]),
         ("model_embedding_size", [0]),
         ("model_dropout", [1.0, 1.5, -0.1]),

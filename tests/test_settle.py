@@ -114,6 +114,7 @@ def with_cosine_pairs(config):
         (with_pair_loss, ["head.block_size", "head.sharded"]),
         (with_cosine_pairs, ["loss.margin"]),
         (lambda config: None, ["data.damaged", "augment.crop_scale"]),
+        (lambda config: None, ["augment.resampling", "augment.erasing_scale"]),
     ],
 )
 def test_what_has_no_effect_is_said(change, fields):
@@ -136,6 +137,9 @@ def test_what_has_an_effect_is_not():
         "evaluation.every", "evaluation.synthetic_pairs", "head.block_size", "data.cache",
     )  # fmt: skip
     assert notes == ()
+    config = Config()
+    config.augment.preset = "adaface"
+    assert settle(config, ["augment.crop_scale", "augment.low_resolution_scale"]) == ()
     config = Config()
     of_a_folder(config)  # without pairs; and `every` is 0
     assert settle(config, ["evaluation.every"]) == ()

@@ -8,6 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from facejax.data.augment import augment, normalize
+from facejax.data.presets import PRESETS, preset
+from facejax.data.resampling import RESAMPLING
 
 if TYPE_CHECKING:
     from facejax.data.build import build_dataset
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "PRESETS",
+    "RESAMPLING",
     "Source",
     "augment",
     "batches",
@@ -33,6 +37,7 @@ __all__ = [
     "is_image",
     "normalize",
     "padded_batches",
+    "preset",
     "read_images",
 ]
 

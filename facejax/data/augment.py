@@ -1,22 +1,30 @@
 """Augmentation inside the compiled step: uint8 images in, float32 images in [-1, 1] out.
 
-Flip, shift, crop and low resolution are all linear in the image and act on rows and columns
+Flip, shift, crop, low resolution and blur are all linear in the image and act on rows and columns
 separately, so together they are one small matrix a side of each image: two matrix products a
 batch, whichever of them are on.
 """
 
-import itertools
-import math
-from typing import NamedTuple
+import functools
 
 import jax
 import jax.numpy as jnp
 
-_RATIO = (3 / 4, 4 / 3)
-_LOW_RESOLUTION = (0.2, 1.0)  # the smaller size, as a share of the image's
-_ERASED_AREA = (0.02, 0.25)
+from facejax.data import color, occlusion
+from facejax.data.draws import between, boxes_inside, draw, face_masks, one_of
+from facejax.data.resampling import (
+    OPENCV,
+    RESAMPLING,
+    blur_weights,
+    interpolation,
+    low_resolution_weights,
+    opencv_weights,
+)
+
 _ERASED_RATIO = (0.3, 3.3)
 _JITTER = 0.5  # brightness, contrast and saturation are scaled by 1 +- this
+_HUE = (0.0, 20.0)  # degrees
+_SATURATION = (1.0, 1.2)
 
 
 def normalize(images: jax.Array) -> jax.Array:
@@ -30,154 +38,72 @@ def normalize(images: jax.Array) -> jax.Array:
     return (images.astype(jnp.float32) - 127.5) / 127.5  # mid-grey is 0, exactly symmetric
 
 
-class Draws(NamedTuple):
-    """Random numbers of a batch of images, each uniform in [0, 1)."""
-
-    choices: jax.Array  # [B, 5]: which of flip, crop, photometric, low resolution and erasing
-    crop: jax.Array  # [B, 4]
-    shift: jax.Array  # [B, 2]
-    resolution: jax.Array  # [B, 1]
-    photometric: jax.Array  # [B, 3]
-    erased: jax.Array  # [B, 4]
-    color: jax.Array  # [B, 3]
-
-
-_DRAWN = (5, 4, 2, 1, 3, 4, 3)  # how many numbers each field takes
-
-
-def draw(keys: jax.Array) -> Draws:
-    """The numbers of each image from its own key, one of `keys` [B], and all in one draw."""
-    numbers = jax.vmap(lambda key: jax.random.uniform(key, (sum(_DRAWN),)))(keys)
-    return Draws(*jnp.split(numbers, list(itertools.accumulate(_DRAWN))[:-1], axis=1))
-
-
-def _between(uniform: jax.Array, low: float, high: float) -> jax.Array:
-    """Numbers in [0, 1) to [low, high)."""
-    return low + (high - low) * uniform
-
-
-def boxes_inside(
-    uniform: jax.Array,
-    *,
-    height: int,
-    width: int,
-    area: tuple[float, float],
-    ratio: tuple[float, float] = _RATIO,
-) -> jax.Array:
-    """Boxes (top, left, height, width) inside an image, float32 [B, 4], in pixels.
-
-    Of uniform numbers [B, 4]: the share of the image's area is uniform in `area`, the ratio of
-    width to height log-uniform in `ratio`; a side longer than the image is cut to it. The place is
-    uniform.
-    """
-    pixels = height * width * _between(uniform[:, 0], *area)
-    shape = jnp.exp(_between(uniform[:, 1], math.log(ratio[0]), math.log(ratio[1])))
-    tall = jnp.minimum(jnp.sqrt(pixels / shape), height)
-    wide = jnp.minimum(jnp.sqrt(pixels * shape), width)
-    top, left = (height - tall) * uniform[:, 2], (width - wide) * uniform[:, 3]
-    return jnp.stack([top, left, tall, wide], axis=1)
-
-
-def _apart(positions: jax.Array, length: int) -> jax.Array:
-    """[B, n] positions less those of an axis' pixels: [B, n, length]."""
-    return positions[:, :, None] - jnp.arange(length, dtype=jnp.float32)[None, None]
-
-
-def interpolation(positions: jax.Array, length: int) -> jax.Array:
-    """Weights [B, n, length] of linear interpolation at `positions` [B, n] along an axis.
-
-    Pixel i has its centre at position i; positions outside are those of the edge.
-    """
-    positions = jnp.clip(positions, 0.0, length - 1.0)
-    return jnp.maximum(1.0 - jnp.abs(_apart(positions, length)), 0.0)
-
-
-def low_resolution_weights(sizes: jax.Array, length: int) -> jax.Array:
-    """Weights [B, length, length]: down to `sizes` [B] pixels (at most `length`) and up again.
-
-    Down with a triangle as wide as the step (so nothing aliases), up by linear interpolation.
-    A size of `length` is the identity.
-    """
-    centres = jnp.arange(length, dtype=jnp.float32)[None] + 0.5
-    sizes = sizes[:, None]
-    step = length / sizes
-    down = jnp.abs(_apart(centres * step - 0.5, length)) / step[..., None]
-    down = jnp.maximum(1.0 - down, 0.0)
-    down = down / jnp.maximum(down.sum(2, keepdims=True), 1e-6)
-    up = interpolation(jnp.minimum(centres / step - 0.5, sizes - 1.0), length)
-    return up @ down
-
-
-def jitter(
-    images: jax.Array, brightness: jax.Array, contrast: jax.Array, saturation: jax.Array
-) -> jax.Array:
-    """Scales brightness, contrast and saturation of [B, H, W, 3] in [-1, 1] by factors [B].
-
-    In this order: black stays, the image's mean grey stays, each pixel's grey stays; then clipped
-    back. Factors of 1 change nothing. Grey is the plain mean of the three colours.
-    """
-    brightness, contrast, saturation = (
-        factor[:, None, None, None] for factor in (brightness, contrast, saturation)
-    )
-    images = images + (brightness - 1.0) * (images + 1.0)
-    images = images + (contrast - 1.0) * (images - images.mean((1, 2, 3), keepdims=True))
-    images = images + (saturation - 1.0) * (images - images.mean(3, keepdims=True))
-    return jnp.clip(images, -1.0, 1.0)
-
-
-def erase(images: jax.Array, boxes: jax.Array, colors: jax.Array) -> jax.Array:
-    """Fills boxes [B, 4] (top, left, height, width) of [B, H, W, 3] with colors [B, 3].
-
-    A pixel is filled if its centre lies inside; a box without height fills nothing.
-    """
-    top, left, tall, wide = (boxes[:, i, None] for i in range(4))
-    y = jnp.arange(images.shape[1], dtype=jnp.float32) + 0.5
-    x = jnp.arange(images.shape[2], dtype=jnp.float32) + 0.5
-    rows = (y[None] >= top) & (y[None] < top + tall)
-    columns = (x[None] >= left) & (x[None] < left + wide)
-    inside = rows[:, :, None, None] & columns[:, None, :, None]
-    return jnp.where(inside, colors[:, None, None, :], images)
-
-
 def augment(
     keys: jax.Array,
     images: jax.Array,
     *,
     flip: float = 0.5,
+    shift: int = 0,
     crop: float = 0.0,
+    crop_in_place: float = 0.0,
     crop_scale: tuple[float, float] = (0.7, 1.0),
     photometric: float = 0.0,
+    color_jitter: float = 0.0,
+    hue: float = 0.0,
+    gray: float = 0.0,
     low_resolution: float = 0.0,
+    low_resolution_scale: tuple[float, float] = (0.2, 1.0),
+    resampling: str = "antialiased",
+    blur: float = 0.0,
     erasing: float = 0.0,
-    shift: int = 0,
+    erasing_scale: tuple[float, float] = (0.02, 0.25),
+    face_mask: float = 0.0,
 ) -> jax.Array:
     """Random training views of a batch, normalised to [-1, 1].
 
-    Crop, photometric jitter and low resolution are AdaFace's three (arXiv:2204.00964, section
-    5.1), erasing is arXiv:1708.04896 with one random colour. What is off costs nothing, and with
-    all off this is `normalize`. An image's view is a function of the image and its key, whatever
-    batch it lies in and wherever: keys made from a row's number in the whole batch give the same
-    views on any number of devices.
+    `preset` has the keywords of published recipes by name. What is off costs nothing, and with all
+    off this is `normalize`. An image's view is a function of the image and its key, whatever batch
+    it lies in and wherever: keys made from a row's number in the whole batch give the same views
+    on any number of devices.
+
+    Done in this order: crop in place; crop, shift, low resolution and blur; flip; photometric,
+    color jitter, hue and gray; erasing and the mask. Each is drawn by itself.
 
     Args:
       keys: PRNG keys [B], one per image.
       images: uint8 [B, H, W, 3].
       flip: probability, per image, of a mirror image.
-      crop: probability of a random resized crop (ratio 3/4 to 4/3, bilinear).
-      crop_scale: bounds of the crop's share of the image's area, in (0, 1].
-      photometric: probability of brightness, contrast and saturation each scaled by 0.5 to 1.5.
-      low_resolution: probability of going down to 20-100 % of the size and up again.
-      erasing: probability of a rectangle (2-25 % of the area) of one random colour.
       shift: every image moves by whole pixels, uniform in [-shift, shift], both ways; what comes
         in repeats the edge.
+      crop: probability of a random resized crop (ratio 3/4 to 4/3, bilinear).
+      crop_in_place: probability of a random crop that stays where it is, black around it (ratio
+        3/4 to 4/3): AdaFace's.
+      crop_scale: bounds of either crop's share of the image's area, in (0, 1].
+      photometric: probability of brightness, contrast and saturation each scaled by 0.5 to 1.5, in
+        this order, about the plain mean of the colors.
+      color_jitter: probability of the same in a random order, about the luma, clipped after each:
+        AdaFace's, which is torchvision's ColorJitter.
+      hue: probability of a hue turned by 0 to 20 degrees and a saturation scaled by 1 to 1.2.
+      gray: probability of no color, the luma alone.
+      low_resolution: probability of going down to a smaller size and up again.
+      low_resolution_scale: bounds of the smaller size, as a share of the image's, in (0, 1].
+      resampling: how low resolution goes down and up. "antialiased": down by a triangle as wide as
+        the step, up by linear interpolation, sizes rounded up. "opencv": down and up each by one of
+        nearest, linear, area, cubic and Lanczos as `cv2.resize` has them, sizes rounded down:
+        AdaFace's.
+      blur: probability of a Gaussian over 3 or 5 pixels (of 0.8 or 1.1 pixels).
+      erasing: probability of a rectangle of one random color (ratio 0.3 to 3.3; arXiv:1708.04896).
+      erasing_scale: bounds of the rectangle's share of the image's area, in (0, 1].
+      face_mask: probability of a trapezoid of one random color over nose and mouth, where they lie
+        in a face aligned to ArcFace's template: 13 to 35 % of the area.
 
     Returns:
       float32 [B, H, W, 3] in [-1, 1].
 
     Raises:
       ValueError: images of another rank or dtype, not one key per image, a
-        probability outside [0, 1], a negative shift, or a crop_scale that is not
-        0 < low <= high <= 1.
+        probability outside [0, 1], a negative shift, a resampling that there is not, or a scale
+        that is not 0 < low <= high <= 1.
     """
     if images.ndim != 4:
         raise ValueError(f"images must be [B, H, W, 3], not of shape {images.shape}")
@@ -186,56 +112,108 @@ def augment(
             f"keys of shape {keys.shape} for {len(images)} images: give one key per image, as "
             "jax.random.split(key, len(images)) makes them"
         )
-    chances = {
+    chances = {  # in the order of their draws
         "flip": flip,
         "crop": crop,
         "photometric": photometric,
         "low_resolution": low_resolution,
         "erasing": erasing,
+        "crop_in_place": crop_in_place,
+        "color_jitter": color_jitter,
+        "blur": blur,
+        "hue": hue,
+        "gray": gray,
+        "face_mask": face_mask,
     }
     for name, chance in chances.items():
         if not 0.0 <= chance <= 1.0:
             raise ValueError(f"{name} is a probability in [0, 1], not {chance}")
     if shift < 0:
         raise ValueError(f"shift must not be negative, and is {shift}")
-    if not 0.0 < crop_scale[0] <= crop_scale[1] <= 1.0:
-        raise ValueError(f"crop_scale must be 0 < low <= high <= 1, not {crop_scale}")
+    for name, (low, high) in {
+        "crop_scale": crop_scale,
+        "low_resolution_scale": low_resolution_scale,
+        "erasing_scale": erasing_scale,
+    }.items():
+        if not 0.0 < low <= high <= 1.0:
+            raise ValueError(f"{name} must be 0 < low <= high <= 1, not {(low, high)}")
+    if resampling not in RESAMPLING:
+        raise ValueError(f"resampling is one of {', '.join(RESAMPLING)}, not {resampling!r}")
 
     count, height, width, _ = images.shape
     draws = draw(keys)
-    chosen = draws.choices < jnp.array(list(chances.values()))[None]
-    flipped, cropped, jittered, lowered, erased = chosen.T
+    drawn = draws.choices < jnp.array(list(chances.values()))[None]
+    chosen = dict(zip(chances, drawn.T, strict=True))
+    whole = jnp.array([[0.0, 0.0, height, width]])
     output = normalize(images)
 
-    if crop or low_resolution or shift:
-        rows = jnp.broadcast_to(jnp.arange(height, dtype=jnp.float32), (count, height))
-        columns = jnp.broadcast_to(jnp.arange(width, dtype=jnp.float32), (count, width))
-        if crop:
-            boxes = boxes_inside(draws.crop, height=height, width=width, area=crop_scale)
-            whole = jnp.array([0.0, 0.0, height, width])
-            boxes = jnp.where(cropped[:, None], boxes, whole)
-            top, left, tall, wide = (boxes[:, i, None] for i in range(4))
-            rows = top + (rows + 0.5) * (tall / height) - 0.5
-            columns = left + (columns + 0.5) * (wide / width) - 0.5
-        if shift:
-            moves = jnp.floor(draws.shift * (2 * shift + 1)) - shift
-            rows, columns = rows + moves[:, :1], columns + moves[:, 1:]
-        row_weights, column_weights = interpolation(rows, height), interpolation(columns, width)
-        if low_resolution:
-            share = _between(draws.resolution[:, 0], *_LOW_RESOLUTION)
-            share = jnp.where(lowered, share, 1.0)
-            row_weights = low_resolution_weights(jnp.ceil(share * height), height) @ row_weights
-            column_weights = low_resolution_weights(jnp.ceil(share * width), width) @ column_weights
-        output = jnp.einsum("bij,bjkc,blk->bilc", row_weights, output, column_weights)
-    if flip:
-        output = jnp.where(flipped[:, None, None, None], output[:, :, ::-1], output)
-    if photometric:
-        factors = _between(draws.photometric, 1 - _JITTER, 1 + _JITTER)
-        output = jitter(output, *jnp.where(jittered[:, None], factors, 1.0).T)
-    if erasing:
-        boxes = boxes_inside(
-            draws.erased, height=height, width=width, area=_ERASED_AREA, ratio=_ERASED_RATIO
+    def boxes(name: str, uniform: jax.Array) -> jax.Array:
+        inside = boxes_inside(uniform, height=height, width=width, area=crop_scale)
+        return jnp.where(chosen[name][:, None], inside, whole)
+
+    def lowered(length: int) -> jax.Array:
+        share = between(draws.resolution[:, 0], *low_resolution_scale)
+        share = jnp.where(chosen["low_resolution"], share, 1.0)
+        if resampling == "antialiased":
+            return low_resolution_weights(jnp.ceil(share * length), length)
+        full = jnp.full(count, length, jnp.float32)
+        sizes = jnp.maximum(jnp.floor(share * length), 1.0)
+        down, up = one_of(draws.rules, len(OPENCV)).T
+        return opencv_weights(up, sizes, full, length=length) @ opencv_weights(
+            down, full, sizes, length=length
         )
-        boxes = jnp.where(erased[:, None], boxes, 0.0)
-        output = erase(output, boxes, _between(draws.color, -1.0, 1.0))
+
+    def weights(side: int) -> jax.Array:
+        """Those of all that is linear, [B, length, length], of rows (0) or columns (1)."""
+        length = (height, width)[side]
+        matrices = []
+        if crop or shift:
+            positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.float32), (count, length))
+            if crop:
+                start, extent = cropped[:, side, None], cropped[:, side + 2, None]
+                positions = start + (positions + 0.5) * (extent / length) - 0.5
+            if shift:
+                moves = jnp.floor(draws.shift[:, side, None] * (2 * shift + 1)) - shift
+                positions = positions + moves
+            matrices.append(interpolation(positions, length))
+        if low_resolution:
+            matrices.append(lowered(length))
+        if blur:
+            radii = jnp.where(chosen["blur"], 1 + one_of(draws.radius[:, 0], 2), 0)
+            matrices.append(blur_weights(radii, length))
+        return functools.reduce(lambda first, then: then @ first, matrices)
+
+    if crop_in_place:
+        output = occlusion.keep(output, boxes("crop_in_place", draws.kept))
+    if crop:
+        cropped = boxes("crop", draws.crop)
+    if crop or shift or low_resolution or blur:
+        output = jnp.einsum("bij,bjkc,blk->bilc", weights(0), output, weights(1))
+        if low_resolution and resampling == "opencv":  # cubic and Lanczos overshoot
+            output = jnp.clip(output, -1.0, 1.0)
+    if flip:
+        output = jnp.where(chosen["flip"][:, None, None, None], output[:, :, ::-1], output)
+    if photometric:
+        factors = between(draws.photometric, 1 - _JITTER, 1 + _JITTER)
+        output = color.jitter(output, *jnp.where(chosen["photometric"][:, None], factors, 1.0).T)
+    if color_jitter:
+        factors = between(draws.jitter, 1 - _JITTER, 1 + _JITTER)
+        factors = jnp.where(chosen["color_jitter"][:, None], factors, 1.0)
+        output = color.color_jitter(output, factors, one_of(draws.order[:, 0], color.ORDERS))
+    if hue:
+        degrees = jnp.where(chosen["hue"], between(draws.hue[:, 0], *_HUE), 0.0)
+        saturation = jnp.where(chosen["hue"], between(draws.hue[:, 1], *_SATURATION), 1.0)
+        output = color.turn_hue(output, degrees, saturation)
+    if gray:
+        output = jnp.where(chosen["gray"][:, None, None, None], color.luma(output), output)
+    if erasing:
+        erased = boxes_inside(
+            draws.erased, height=height, width=width, area=erasing_scale, ratio=_ERASED_RATIO
+        )
+        erased = jnp.where(chosen["erasing"][:, None], erased, 0.0)
+        output = occlusion.erase(output, erased, between(draws.color, -1.0, 1.0))
+    if face_mask:
+        masks = face_masks(draws.mask, height=height, width=width)
+        masks = jnp.where(chosen["face_mask"][:, None], masks, 0.0)
+        output = occlusion.cover(output, masks, between(draws.mask_color, -1.0, 1.0))
     return output

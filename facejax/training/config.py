@@ -35,15 +35,29 @@ class Data:
 
 @dataclasses.dataclass(slots=True)
 class Augment:
-    """The probability that an image is changed so, unless said otherwise."""
+    """The probability that an image is changed so, unless said otherwise.
 
-    flip: float = 0.5  # mirrored
-    shift: int = 0  # pixels: moved by up to so many, edges repeated
-    crop: float = 0.0  # random resized crop
-    crop_scale: tuple[float, ...] = (0.7, 1.0)  # bounds of the share of the area that a crop keeps
-    photometric: float = 0.0  # brightness, contrast and saturation
-    low_resolution: float = 0.0  # shrunk and enlarged again
-    erasing: float = 0.0  # a rectangle erased
+    None stands for what the preset has, or for the default of `data.augment`; a field that is set
+    wins over the preset. docs/augmentation.md has the table of both.
+    """
+
+    preset: str = ""  # adaface, insightface, insightface_dali, magface or random_erasing
+    flip: float | None = None  # mirrored (default 0.5)
+    shift: int | None = None  # pixels: moved by up to so many, edges repeated
+    crop: float | None = None  # random resized crop
+    crop_in_place: float | None = None  # black around a random crop, not resized
+    crop_scale: tuple[float, ...] | None = None  # bounds of the share of the area that crops keep
+    photometric: float | None = None  # brightness, contrast and saturation
+    color_jitter: float | None = None  # the same in a random order, about the luma
+    hue: float | None = None  # turned, and more saturated
+    gray: float | None = None  # without color
+    low_resolution: float | None = None  # shrunk and enlarged again
+    low_resolution_scale: tuple[float, ...] | None = None  # bounds of the share of the size
+    resampling: str | None = None  # of low resolution: antialiased or opencv (five, at random)
+    blur: float | None = None  # a Gaussian over 3 or 5 pixels
+    erasing: float | None = None  # a rectangle erased
+    erasing_scale: tuple[float, ...] | None = None  # bounds of its share of the area
+    face_mask: float | None = None  # nose and mouth covered
 
 
 @dataclasses.dataclass(slots=True)

@@ -288,17 +288,7 @@ def head_update(
 
 def augmentation(config: Config) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(keys, one per image; uint8 images) -> float32 images in [-1, 1]."""
-    chosen = config.augment
-    augment = functools.partial(
-        data.augment,
-        flip=chosen.flip,
-        shift=chosen.shift,
-        crop=chosen.crop,
-        crop_scale=(chosen.crop_scale[0], chosen.crop_scale[-1]),
-        photometric=chosen.photometric,
-        low_resolution=chosen.low_resolution,
-        erasing=chosen.erasing,
-    )
+    augment = functools.partial(data.augment, **settle.augmentation(config))
     with named("augment"):
         jax.eval_shape(augment, jax.random.split(jax.random.key(0), 1), _images(config, 1))
     return augment

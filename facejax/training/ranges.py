@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from facejax import models, objectives
+from facejax.data import PRESETS, RESAMPLING
 from facejax.errors import UserError
 from facejax.training.config import Config, flat
 
@@ -58,12 +59,20 @@ RANGES: dict[str, _Range] = {
     "data.per_identity": _COUNT_OR_0,
     "data.identities": _COUNT,
     "data.images_per_identity": _COUNT,
+    "augment.preset": _one_of(*PRESETS),
     "augment.flip": _SHARE,
     "augment.shift": _COUNT_OR_0,
     "augment.crop": _SHARE,
+    "augment.crop_in_place": _SHARE,
     "augment.photometric": _SHARE,
+    "augment.color_jitter": _SHARE,
+    "augment.hue": _SHARE,
+    "augment.gray": _SHARE,
     "augment.low_resolution": _SHARE,
+    "augment.resampling": _one_of(*RESAMPLING),
+    "augment.blur": _SHARE,
     "augment.erasing": _SHARE,
+    "augment.face_mask": _SHARE,
     "model.name": _one_of(*models.NETWORKS),
     "model.width": _POSITIVE,
     "model.embedding_size": _COUNT,
@@ -206,7 +215,9 @@ def check_batch(config: Config, *, devices: int) -> None:
 
 
 def _check_type(name: str, value: Any, wanted: Any) -> None:
-    if name == "augment.crop_scale":
+    if wanted == (tuple[float, ...] | None):
+        if value is None:
+            return
         bounds = value if isinstance(value, tuple | list) else ()
         numbers = [bound for bound in bounds if type(bound) in (int, float) and 0 < bound <= 1]
         if len(bounds) not in (1, 2) or len(numbers) < len(bounds) or bounds[0] > bounds[-1]:
@@ -247,7 +258,7 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"config.batch_size {config.batch_size} is not a multiple of config.data.per_identity "
             f"{data.per_identity}; change one of them"
         )
-    if config.augment.shift >= data.image_size:
+    if (config.augment.shift or 0) >= data.image_size:
         yield (
             f"config.augment.shift {config.augment.shift} moves an image of "
             f"config.data.image_size {data.image_size} out of sight; give fewer pixels"

@@ -11,7 +11,7 @@ import numpy as np
 from facejax import checkpoints, data, objectives
 from facejax.errors import UserError
 from facejax.training.config import Config, flat, from_dict
-from facejax.training.settle import settle
+from facejax.training.settle import augmentation, settle
 
 _NAMES = 100_000  # so many names are kept with a checkpoint; of more, their hash alone
 
@@ -169,13 +169,15 @@ def changes(saved: checkpoints.Facts, config: Config, images: checkpoints.Facts)
 
 
 def _effective(config: Config) -> dict[str, Any]:
-    """Every field, the loss's hyperparameters with their defaults."""
+    """Every field, the loss's hyperparameters and the augmentation with their defaults."""
     fields = flat(config)
     known = config.loss.name in objectives.LOSSES  # or else the checkpoint is of another version
     for part, value in (objectives.hyperparameters(config.loss.name) if known else {}).items():
         if fields.get(f"loss.{part}") is None:
             fields[f"loss.{part}"] = value
-    fields["augment.crop_scale"] = tuple(fields["augment.crop_scale"])
+    preset = fields.pop("augment.preset")
+    if preset in data.PRESETS:  # or else the checkpoint is of another version
+        fields |= {f"augment.{part}": value for part, value in augmentation(config).items()}
     return fields
 
 

@@ -3,10 +3,11 @@
 This is the one table of what is set without effect.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from facejax import files, objectives
+from facejax import data, files, objectives
 from facejax.errors import UserError
 from facejax.training.config import Config
 
@@ -62,8 +63,18 @@ _IDLE = (
     ),
     _Idle(
         ("augment.crop_scale",),
-        lambda config: not config.augment.crop,
-        "config.augment.crop is 0",
+        lambda config: _none_is_on(config, "crop", "crop_in_place"),
+        "config.augment.crop and config.augment.crop_in_place are 0",
+    ),
+    _Idle(
+        ("augment.low_resolution_scale", "augment.resampling"),
+        lambda config: _none_is_on(config, "low_resolution"),
+        "config.augment.low_resolution is 0",
+    ),
+    _Idle(
+        ("augment.erasing_scale",),
+        lambda config: _none_is_on(config, "erasing"),
+        "config.augment.erasing is 0",
     ),
     _Idle(
         ("optimizer.momentum",),
@@ -129,6 +140,29 @@ def settle(config: Config, given: Collection[str] = ()) -> tuple[str, ...]:
         for field in row.fields
         if field in given and row.idle(config)
     )
+
+
+def augmentation(config: Config) -> dict[str, Any]:
+    """Every keyword of `data.augment`: by its field, or else by the preset, or its own default.
+
+    Raises:
+      ValueError: if there is no such preset.
+    """
+    fields = dataclasses.asdict(config.augment)
+    defaults = data.augment.__kwdefaults__ or {}  # it has nothing but keywords behind the arrays
+    keywords = defaults | data.preset(fields.pop("preset"))
+    keywords |= {name: value for name, value in fields.items() if value is not None}
+    return {
+        name: (value[0], value[-1]) if isinstance(value, tuple | list) else value
+        for name, value in keywords.items()
+    }
+
+
+def _none_is_on(config: Config, *changes: str) -> bool:
+    if config.augment.preset not in data.PRESETS:
+        return False  # it is refused later, and nothing else is said
+    keywords = augmentation(config)
+    return not any(keywords[change] for change in changes)
 
 
 def _settle_length(config: Config, given: Collection[str]) -> None:
