@@ -21,6 +21,7 @@ from facejax.commands import (
     enroll,
     gallery,
     identify,
+    report,
     verify,
 )
 from facejax.commands.outcome import printable
@@ -29,7 +30,7 @@ from facejax.errors import UserError
 # In the order of the help.
 _COMMANDS = (
     *(detect, align, embed),
-    *(enroll, identify, verify, cluster),
+    *(enroll, identify, verify, cluster, report),
     *(gallery, calibrate, checkpoints),
 )
 

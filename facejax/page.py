@@ -47,8 +47,9 @@ figcaption {{ color: #555; }}
 .grid li:target {{ outline: 3px solid #0057a8; outline-offset: 6px; border-radius: 2px; }}
 .grid img {{ display: block; margin-bottom: 0.4rem; border-radius: 6px; }}
 .large {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); }}
-.large img {{ width: 100%; }}
+.large img {{ max-height: 26rem; }}
 .large li:target {{ grid-column: 1 / -1; }}
+.large li:target img {{ max-height: none; }}
 .small {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); font-size: 0.85rem;
   line-height: 1.35; }}
 .small img {{ width: 7rem; }}
