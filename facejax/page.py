@@ -42,7 +42,7 @@ tbody tr + tr td {{ border-top: 1px solid #e5e5e5; }}
 figure {{ margin: 2rem 0; }}
 img {{ max-width: 100%; height: auto; }}
 figcaption {{ color: #555; }}
-.grid {{ display: grid; gap: 1.5rem 1rem; padding: 0; list-style: none; }}
+.grid {{ display: grid; gap: 2rem 1rem; padding: 0; list-style: none; }}
 .grid li {{ min-width: 0; }}
 .grid li:target {{ outline: 3px solid #0057a8; outline-offset: 6px; border-radius: 2px; }}
 .grid img {{ display: block; margin-bottom: 0.4rem; border-radius: 6px; }}
@@ -50,9 +50,11 @@ figcaption {{ color: #555; }}
 .large img {{ max-height: 26rem; }}
 .large li:target {{ grid-column: 1 / -1; }}
 .large li:target img {{ max-height: none; }}
-.small {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); font-size: 0.85rem;
+.small {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 1.2rem 1rem; font-size: 0.85rem;
   line-height: 1.35; }}
 .small img {{ width: 7rem; }}
+.small a {{ display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
+  overflow: hidden; }}
 .facts {{ display: flex; flex-wrap: wrap; gap: 0.5rem 2.5rem; margin: 1.5rem 0; }}
 .facts div {{ display: flex; flex-direction: column-reverse; }}
 .facts dd {{ margin: 0; font-size: 1.8rem; font-weight: 600; line-height: 1.1; }}
