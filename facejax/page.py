@@ -50,8 +50,8 @@ figcaption {{ color: #555; }}
 .large img {{ max-height: 26rem; }}
 .large li:target {{ grid-column: 1 / -1; }}
 .large li:target img {{ max-height: none; }}
-.small {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 1.2rem 1rem; font-size: 0.85rem;
-  line-height: 1.35; }}
+.small {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 1.2rem 1rem;
+  font-size: 0.85rem; line-height: 1.35; }}
 .small img {{ width: 7rem; }}
 .small a {{ display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
   overflow: hidden; }}

@@ -44,7 +44,14 @@ def add(commands: arguments.Commands) -> None:
         help="where to write it (default: the name of the first of PHOTOS, in this folder)",
     )
     parser.add_argument("--gallery", metavar="GALLERY", help="of people who may be in them")
-    arguments.add_threshold(parser)
+    arguments.add_threshold(parser, far=False)
+    parser.add_argument(
+        "--far",
+        type=arguments.share,
+        metavar="RATE",
+        help="in place of it: how often two different people may be called the same (default: "
+        "0.001 for names, the least that was calibrated for groups)",
+    )
     parser.add_argument(
         "--margin",
         type=arguments.margin,
@@ -66,8 +73,7 @@ def add(commands: arguments.Commands) -> None:
     arguments.add_recognizer(parser, gallery=True)
     arguments.add_detector(parser)
     arguments.add_json(parser)
-    # What is grouped without a gallery is as strict as `cluster`, unless a rate is given.
-    parser.set_defaults(run=_run, far=None)
+    parser.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> Outcome:
@@ -112,6 +118,7 @@ def _report(
 
     thresholds = recognizer.thresholds if gallery is None else gallery.thresholds
     whose = recognizer.card.name if gallery is None else f"the gallery {gallery}"
+    # As strict as `cluster`: many faces have very many pairs.
     least = min((one.far for one in thresholds), default=arguments.FAR)
     grouping = work.choose_threshold(given, thresholds, whose=whose, far=given.far or least)
     limits = {"group": grouping}

@@ -320,7 +320,10 @@ def _left_out(faces: _Faces, refused: Sequence[int]) -> Iterator[Html]:
         )
     if report.skipped:
         yield page.heading(f"photographs: {len(report.skipped)}", level=3)
-        items = (page.item(page.plain(name), page.quiet(why)) for name, why in report.skipped)
+        items = (
+            page.item(*([] if name in why else [page.plain(name)]), page.quiet(why))
+            for name, why in report.skipped
+        )
         yield from page.grid(items, large=True)
 
 
