@@ -23,7 +23,7 @@ _OPTIONS = (
     *("--disable-background-networking", "--disable-extensions", "--disable-dev-shm-usage"),
     "--no-sandbox",  # which root can't have; it opens our own pages only
 )
-# The address of each picture, and its size once it is decoded; 0 of one that can't be.
+# The size of each picture once it is decoded; 0 of one that can't be.
 _PICTURES = """
 Promise.all(Array.from(document.images).map(image => image.decode().then(
     () => [image.naturalWidth, image.naturalHeight], () => [0, 0])))

@@ -249,7 +249,7 @@ def test_refusals(photos, tmp_path, capsys):
     (tmp_path / "folder.html").mkdir()
     (tmp_path / "party.html").write_text("<title>of somebody</title>")
     before = sorted(tmp_path.rglob("*"))
-    assert complaint(capsys, "report", photos) == (
+    assert complaint(capsys, "report", f"{tmp_path}/party/") == (
         "party.html is there already, and is no report: give --out=PAGE.html"
     )
     assert "empty has no photographs" in complaint(capsys, "report", "empty")

@@ -89,11 +89,9 @@ def _run(given: argparse.Namespace) -> Outcome:
 def _out(given: argparse.Namespace) -> pathlib.Path:
     """Where the page goes, where it can."""
     if given.out is None:
-        first = pathlib.Path(given.photos[0])
+        first = files.expand(given.photos[0])
         first = first.resolve() if first.is_dir() else first.with_suffix("")
         out = pathlib.Path(f"{first.name or 'photos'}.html")
-        if out.exists() and not (out.is_file() and page.is_page(out)):
-            raise UserError(f"{out} is there already, and is no report: give --out=PAGE.html")
     else:
         out = files.expand(given.out)
         if out.suffix.lower() not in (".html", ".htm"):
@@ -101,6 +99,8 @@ def _out(given: argparse.Namespace) -> pathlib.Path:
         if out.is_dir():
             raise UserError(f"--out={given.out} is a folder: give the name of a file")
     with files.refusing(out, "give another --out"):
+        if given.out is None and out.exists() and not (out.is_file() and page.is_page(out)):
+            raise UserError(f"{out} is there already, and is no report: give --out=PAGE.html")
         files.try_folder(out.parent)
     return out
 
@@ -131,7 +131,10 @@ def _report(
         limits["name"] = work.choose_threshold(given, thresholds, whose=whose, far=far)
         options = {"threshold": limits["name"], "margin": given.margin}
         found = identified(gallery, seen, options)
-    with tempfile.TemporaryFile(prefix="facejax-") as file:
+    with (
+        files.refusing(out, "make room there, or give another --out"),
+        tempfile.TemporaryFile(dir=out.parent) as file,  # /tmp may be in memory
+    ):
         crops = report_pictures.Waiting(file)
         gathered = _gather(found, crops, checked=not given.unchecked)
         report = arrange(
@@ -152,8 +155,7 @@ def _report(
                 thumbnail=crops.__getitem__,
                 most_thumbnails=_FACES_A_PICTURE * given.pictures,
             )
-            with files.refusing(out, "make room there, or give another --out"):
-                page.write(out, _title(given.photos), parts)
+            page.write(out, _title(given.photos), parts)
     about = {
         "page": str(out) if report.photos else None,
         "recognizer": recognizer.card.name,
@@ -208,8 +210,7 @@ def _gather(
             continue
         for face, match in zip(photo.faces, matches, strict=True):
             assert face.crop is not None
-            with files.refusing(tempfile.gettempdir(), "make room there, or set TMPDIR"):
-                crops.add(thumbnail(face.crop))
+            crops.add(thumbnail(face.crop))
             gathered.rows.append(face.embedding)
             gathered.faces.append(
                 SeenFace(
@@ -226,7 +227,7 @@ def _gather(
 
 
 def _title(given: Sequence[str]) -> str:
-    name = pathlib.Path(given[0]).resolve().name or given[0]
+    name = files.expand(given[0]).resolve().name or given[0]
     more = f" and {len(given) - 1} more" if len(given) > 1 else ""
     return f"Faces in {printable(name)}{more}"
 
