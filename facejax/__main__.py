@@ -22,6 +22,7 @@ from facejax.commands import (
     gallery,
     identify,
     pairs,
+    report,
     verify,
 )
 from facejax.commands.outcome import printable
@@ -30,7 +31,7 @@ from facejax.errors import UserError
 # In the order of the help.
 _COMMANDS = (
     *(detect, align, embed),
-    *(enroll, identify, verify, cluster),
+    *(enroll, identify, verify, cluster, report),
     *(gallery, calibrate, pairs, checkpoints),
 )
 

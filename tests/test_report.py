@@ -22,6 +22,7 @@ from facejax.evaluation import (
 )
 from facejax.table import format_table
 from facejax.training import log
+from tests.browser import visit
 
 
 def verified(a, b, same, **options):
@@ -150,6 +151,18 @@ def test_the_page_of_a_report_has_the_table_and_both_pictures(tmp_path):
         other.read_bytes(),
     ]
     assert "400 pairs, 200 of them of the same person" in text
+
+
+def test_a_browser_shows_the_page_of_a_report_and_fetches_nothing(tmp_path):
+    *_, index = write_report(tmp_path / "report", {"trained": result(0.5)})
+    seen = visit(index, tmp_path / "profile", width=420)
+    assert seen.requests == []
+    assert [imread(index.with_name(name)).shape[1::-1] for name in ("roc.png", "scores.png")] == (
+        seen.pictures
+    )
+    assert seen.title == "Verification"
+    assert "400 pairs, 200 of them of the same person" in seen.text
+    assert seen.overflow == 0
 
 
 @pytest.mark.parametrize("scores", [np.zeros(400), (np.arange(400) < 200) * 1.0])

@@ -63,7 +63,9 @@ def _run(given: argparse.Namespace) -> Outcome:
         far = given.far if given.fpir is None else far_of_fpir(given.fpir, people=len(gallery))
         whose = f"the gallery {gallery}"
         limit = work.choose_threshold(given, gallery.thresholds, whose=whose, far=far)
-        found = _identified(gallery, work.look(given, recognizer, photos), given, limit)
+        seen = work.look(given, recognizer, photos)
+        options = {"k": given.k, "margin": given.margin, "pool": given.pool, "threshold": limit}
+        found = identified(gallery, seen, options)
         for place, (photo, matches) in zip(photos, found, strict=True):
             if photo.skipped:
                 skipped.append(Skipped(photo.source, photo.skipped))
@@ -94,15 +96,20 @@ def _run(given: argparse.Namespace) -> Outcome:
     )
 
 
-def _identified(
-    gallery: "Gallery", photos: Iterable["PhotoFaces"], given: argparse.Namespace, limit: float
+def identified(
+    gallery: "Gallery", photos: Iterable["PhotoFaces"], options: dict[str, Any]
 ) -> Iterator[tuple["PhotoFaces", list[Any]]]:
-    """Each photo with the matches of its faces; those of several are searched for together."""
+    """Each photo with the matches of its faces; those of several are searched for together.
+
+    Args:
+      gallery: who may be in them.
+      photos: of `work.look`.
+      options: of `Gallery.identify`.
+    """
     waiting: list[PhotoFaces] = []
     faces: list[Any] = []
 
     def answered() -> Iterator[tuple["PhotoFaces", list[Any]]]:
-        options = {"k": given.k, "margin": given.margin, "pool": given.pool, "threshold": limit}
         matches = iter(gallery.identify(faces, **options) if faces else ())
         for photo in waiting:
             yield photo, [next(matches) for _ in photo.faces]

@@ -26,6 +26,7 @@ def draw_faces(
     *,
     names: Sequence[str | None] | None = None,
     similarities: Sequence[float | None] | None = None,
+    smallest_text: int = 12,
 ) -> np.ndarray:
     """A copy of a photo with its faces marked.
 
@@ -39,6 +40,7 @@ def draw_faces(
       landmarks: float [N, 5, 2], or None for none.
       names: of the faces; None in its place is drawn grey, as unknown; None for no names.
       similarities: a number to stand behind each name, with two digits; None in its place for none.
+      smallest_text: pixels of its height; more where the picture will be shown smaller than it is.
 
     Returns:
       uint8 RGB, of the photo's size; a photo with a longest side below 640 pixels is enlarged by
@@ -70,7 +72,7 @@ def draw_faces(
         for box, five, color in zip(boxes, points, colors, strict=True):
             _draw_points(picture, box, five, color)
     texts = _texts(names, similarities, count)
-    _draw_labels(picture, boxes, texts, colors, line)
+    _draw_labels(picture, boxes, texts, colors, line, smallest_text)
     return picture
 
 
@@ -132,6 +134,7 @@ def _draw_labels(
     texts: Sequence[str],
     colors: Sequence[tuple[int, int, int]],
     line: int,
+    smallest: int,
 ) -> None:
     height, width = picture.shape[:2]
     placed: list[np.ndarray] = []  # x, y, width, height of each label
@@ -141,7 +144,7 @@ def _draw_labels(
             continue
         # In proportion to the face, but readable, and no banner.
         least, most = max(height, width) / 90, max(height, width) / 28
-        size = round(float(np.clip(boxes[i, 3] / 5, max(least, 12), max(most, 14))))
+        size = round(float(np.clip(boxes[i, 3] / 5, max(least, smallest), max(most, smallest + 2))))
         mask = _written(texts[i], size, width - 2)
         rectangle = _place(i, boxes, mask.shape, placed, (height, width), line)
         placed.append(rectangle)
