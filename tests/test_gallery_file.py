@@ -108,6 +108,8 @@ def test_where_a_gallery_is(tmp_path, monkeypatch):
     assert "there is no gallery in" in refused(Gallery, "file", create=False)
     Gallery("file").close()
     assert not (tmp_path / "file.sqlite").exists()
+    assert "there is no gallery" in refused(Gallery, 300 * "a", create=False)
+    assert "can't open or write the gallery" in refused(Gallery, 300 * "a")
     assert "is neither" in refused(Gallery, "mysql://somewhere/else")
     assert "is neither" in refused(Gallery, "://")
 

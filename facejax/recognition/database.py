@@ -36,7 +36,7 @@ def is_made(where: str | os.PathLike[str]) -> bool:
     Args:
       where: as in `Database`.
     """
-    return _SCHEME in str(where) or _path(where).exists()
+    return _SCHEME in str(where) or os.path.exists(_path(where))
 
 
 class Database:
@@ -325,9 +325,9 @@ def _url(where: str) -> sql.URL:
 
 def _file(where: str | os.PathLike[str], create: bool) -> pathlib.Path:
     path = _path(where)
-    if path.is_dir():
+    if os.path.isdir(path):  # a pathlib.Path raises where a name is too long
         raise UserError(f"{path} is a folder, and a gallery is a file: give another name")
-    if not path.exists():
+    if not os.path.exists(path):
         if not create:
             raise UserError(f"there is no gallery {path}: enroll somebody, or give another path")
         with files.refusing(path, "give another path"):
@@ -338,6 +338,6 @@ def _file(where: str | os.PathLike[str], create: bool) -> pathlib.Path:
 def _path(where: str | os.PathLike[str]) -> pathlib.Path:
     """With the suffix, where it has none and is no file as it stands."""
     path = files.expand(where)
-    if path.suffix or path.is_file() or not path.name:
+    if path.suffix or os.path.isfile(path) or not path.name:
         return path
     return path.with_name(path.name + _SUFFIX)
