@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facejax.data import PRESETS, preset
-from facejax.data.augment import augment, normalize
+from facejax.data.augment import augment
 from facejax.data.draws import boxes_inside, draw
 from facejax.errors import UserError
 from facejax.training import from_config, resume
@@ -102,22 +102,6 @@ def erased(image, uniform, color):
     box = [(SIZE - tall) * uniform[2], (SIZE - wide) * uniform[3], tall, wide]
     kept = reference.keep(np.zeros_like(image), box)  # black outside
     return np.where(kept == -1, image, 2 * color - 1)
-
-
-@pytest.mark.parametrize("name", ["adaface", "insightface_dali"])
-def test_a_preset_leaves_most_images_to_the_flip(name):
-    """The share of images without any of the changes is the product of the probabilities."""
-    count, keywords = 2000, preset(name)
-    images = np.random.default_rng(2).integers(0, 256, (1, SIZE, SIZE, 3), dtype=np.uint8)
-    many = np.broadcast_to(images, (count, SIZE, SIZE, 3))
-    view = functools.partial(augment, **(keywords | {"flip": 0.0}))
-    views = jax.jit(view)(jax.random.split(jax.random.key(3), count), many)
-    same = (np.abs(views - normalize(images)) < 1e-3).all((1, 2, 3)).mean()
-    others = [keywords[change] for change in CHOICES if change in keywords and change != "flip"]
-    expected = np.prod([1 - chance for chance in others])
-    error = np.sqrt(expected * (1 - expected) / count)
-    # A size that rounds to the whole image, and a crop of all of it, change nothing.
-    assert -5 * error < same - expected < 5 * error + 0.02
 
 
 def test_a_field_that_is_set_wins_over_the_preset():
