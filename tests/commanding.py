@@ -19,9 +19,11 @@ THRESHOLDS = (
 )
 
 
-def without_networks(monkeypatch: Any, folder: pathlib.Path) -> None:
+def without_networks(
+    monkeypatch: Any, folder: pathlib.Path, *, thresholds: tuple[Threshold, ...] = THRESHOLDS
+) -> None:
     """Stand-ins for both, and no cache of programs outside of the test, which runs in a folder."""
-    stand_in = stand_ins.Recognizer(thresholds=THRESHOLDS)
+    stand_in = stand_ins.Recognizer(thresholds=thresholds)
     monkeypatch.setattr(recognition, "open", lambda name: stand_in)
     monkeypatch.setattr(work, "open_detector", lambda given: stand_ins.detector)
     monkeypatch.setattr(compilation, "enable_cache", lambda directory: None)
@@ -62,6 +64,3 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
         for each in (one, other)
     )
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
-
-# detect

@@ -2,24 +2,23 @@
 
 import base64
 import html.parser
-import json
 
 import cv2
 import numpy as np
 import pytest
 
-from facejax import __main__, compilation, page, recognition
-from facejax.commands import work
+from facejax import page
 from facejax.recognition import report_pictures
 from facejax.recognition.photos import Photo
 from facejax.recognition.report import SeenFace, arrange, contents
 from facejax.recognition.thresholds import Threshold
 from tests import stand_ins
 from tests.browser import visit
+from tests.commanding import ANN, BOB, CYD, DAN, answer, complaint, run, without_networks
 from tests.pictures import encode, smooth
 from tests.stand_ins import photo, save
 
-ANN, BOB, CYD, DAN, EVE = range(5)
+EVE = 4
 THRESHOLDS = (
     Threshold(far=1e-3, cosine=0.6, data="checks & squares"),
     Threshold(far=1e-4, cosine=0.7, data="checks & squares"),
@@ -29,12 +28,7 @@ HOSTILE = "Bob <b>&</b> Co"
 
 @pytest.fixture(autouse=True)
 def _networks(monkeypatch, tmp_path):
-    """Stand-ins for both, and no cache of programs outside of the test."""
-    stand_in = stand_ins.Recognizer(thresholds=THRESHOLDS)
-    monkeypatch.setattr(recognition, "open", lambda name: stand_in)
-    monkeypatch.setattr(work, "open_detector", lambda given: stand_ins.detector)
-    monkeypatch.setattr(compilation, "enable_cache", lambda directory: None)
-    monkeypatch.chdir(tmp_path)
+    without_networks(monkeypatch, tmp_path, thresholds=THRESHOLDS)
 
 
 @pytest.fixture
@@ -57,24 +51,6 @@ def gallery(tmp_path, capsys):
         assert run("enroll", "known", name, save(tmp_path / f"{person}.png", photo(person))) == 0
     capsys.readouterr()
     return "known"
-
-
-def run(*arguments: object) -> int:
-    return __main__.main([str(argument) for argument in arguments])
-
-
-def answer(capsys, *arguments: object, status: int = 0):
-    """What a command prints for machines."""
-    assert run(*arguments, "--json") == status
-    return json.loads(capsys.readouterr().out)
-
-
-def complaint(capsys, *arguments: object) -> str:
-    """The sentence of a refusal."""
-    assert run(*arguments) == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1, said
-    return said.removeprefix("error: ").rstrip("\n")
 
 
 class Outline(html.parser.HTMLParser):
