@@ -145,7 +145,7 @@ TABLE: dict[str, Loss] = {
 LOSSES: tuple[str, ...] = tuple(TABLE)
 
 # Keywords of the losses that are no hyperparameters here.
-_STRUCTURE = ("bias", "classes", "blend")
+_STRUCTURE = ("bias", "classes", "blend", *losses.Remedies._fields)
 
 
 def has_class_weights(name: str) -> bool:
