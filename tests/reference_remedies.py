@@ -16,17 +16,9 @@ def arcface(c, own, margin, scale):
     return scale * margined_cosine(c, 1.0, margin, "linear"), scale * c
 
 
-def cosface(c, own, margin, scale):
-    return scale * (c - margin), scale * c
-
-
 def mv_softmax(c, own, margin, scale):
     hard = c > math.cos(math.acos(own) + margin)
     return scale * margined_cosine(c, 1.0, margin, "plain"), scale * (1.2 * c + 0.2 if hard else c)
-
-
-def li_arcface(c, own, margin, scale):
-    return (scale * (1 - 2 / math.pi * (math.acos(c) + more)) for more in (margin, 0.0))
 
 
 def normface(c, own, margin, scale):
@@ -36,17 +28,6 @@ def normface(c, own, margin, scale):
 def uniface(c, own, margin, scale):
     """Terms of a sum, of the bias 1."""
     return log_one_plus_exp(1 - scale * (c - margin)), log_one_plus_exp(scale * c - 1)
-
-
-def sphereface2(c, own, margin, scale):
-    """Terms of a sum, of the bias 1, balance 0.7, t 3 and weight 50."""
-    bent = 2 * ((c + 1) / 2) ** 3 - 1
-    positive = log_one_plus_exp(-scale * (bent - margin) - 1)
-    negative = log_one_plus_exp(scale * (bent + margin) + 1)
-    return 50 * 0.7 / scale * positive, 50 * 0.3 / scale * negative
-
-
-SUMS = (uniface, sphereface2)
 
 
 def remedied(
@@ -77,8 +58,8 @@ def remedied(
         kept = [
             j for j, c in enumerate(cosines) if j == y or negative_cap is None or c <= negative_cap
         ]
-        z = {j: tuple(terms(cosines[j], cosines[y], m, scale))[int(j != y)] for j in kept}
-        if terms in SUMS:
+        z = {j: terms(cosines[j], cosines[y], m, scale)[int(j != y)] for j in kept}
+        if terms is uniface:
             loss = sum(z.values())
         else:
             q = {j: smoothing / len(weights) for j in kept if j != y}
