@@ -74,7 +74,7 @@ def main(opened: contextlib.ExitStack) -> None:
 
     # --- Network and loss: a mistake in the config stops here, before any data is read ------------
     network = from_config.network(config, axis_name=step.AXIS)
-    objective = from_config.objective(config)
+    from_config.objective(config)
     augmentation = from_config.augmentation(config)
 
     # --- Data ------------------------------------------------------------------------------------
@@ -83,6 +83,7 @@ def main(opened: contextlib.ExitStack) -> None:
         distributed.say(f"note: passed over: {', '.join(passed_over)}")
     num_classes = source.num_classes
     data.check_labels(source, num_classes)
+    objective = from_config.objective(config, source)
     steps = from_config.steps(config, source)
     protocol = from_config.protocol(config)
     distributed.say(

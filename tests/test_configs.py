@@ -7,6 +7,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from facejax import compilation, models
@@ -63,6 +64,23 @@ def test_a_config_builds(name):
     from_config.update_rule(config, rate)
     from_config.augmentation(config)
     assert (importlib.import_module(f"configs.{name}").__doc__ or "").count("python train.py")
+
+
+def test_margins_and_weights_of_the_classes_follow_their_images():
+    config = Config()
+    config.loss.class_margins = config.loss.class_weights = "counts"
+    config.loss.margin, config.loss.weights_beta = 0.3, 0.9
+    source = Faces(("a", "b", "c"), [0, 0, 0, 0, 1, 2, 2])
+    _, state = from_config.objective(config, source).init(jax.random.key(0), 3, 2)
+    raw = np.array([0.1 / (1 - 0.9**n) for n in (4, 1, 2)])
+    np.testing.assert_allclose(state["class_weights"], raw / raw.mean(), rtol=1e-5)
+    margins = [0.3 / 4**0.25, 0.3, 0.3 / 2**0.25]
+    np.testing.assert_allclose(state["class_margins"], margins, rtol=1e-6)
+    from_config.objective(config)  # what can be checked without the images
+    config.loss.name, config.loss.margin = "sphereface_r", 1.7  # a factor: 1 is no margin
+    _, state = from_config.objective(config, source).init(jax.random.key(0), 3, 2)
+    factors = [1 + 0.7 / 4**0.25, 1.7, 1 + 0.7 / 2**0.25]
+    np.testing.assert_allclose(state["class_margins"], factors, rtol=1e-6)
 
 
 def test_facts_rebuild_the_network_and_the_config():

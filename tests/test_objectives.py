@@ -259,6 +259,48 @@ def test_a_loss_is_added_by_one_row(monkeypatch):
     np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
+REMEDIES = losses.Remedies(
+    class_margins=np.linspace(0.1, 0.4, CLASSES),
+    class_weights=np.linspace(0.5, 2.0, CLASSES),
+    smoothing=0.1,
+    negative_cap=0.3,
+)
+
+
+def test_remedies_reach_the_loss_and_their_class_arrays_are_state():
+    embeddings, weights, labels = map(jnp.asarray, batch())
+    for ramp, step, share in (({}, 0, 1.0), ({"margin_warmup": 10}, 4, 0.4)):
+        made = objectives.objective("curricularface", ramp, remedies=REMEDIES)
+        params, state = made.init(jax.random.key(0), CLASSES, DIM)
+        params["weights"] = weights
+        values, new, _ = made.apply(
+            params, state, embeddings, labels, keys=None, step=step, classes=losses.Classes()
+        )
+        by_class = {name: state[name] for name in ("class_margins", "class_weights")}
+        assert {name: new[name] for name in by_class} == by_class
+        scaled = {**by_class, "class_margins": share * by_class["class_margins"]}
+        expected, t = losses.curricularface(
+            embeddings, weights, labels, 0.0, **scaled, smoothing=0.1, negative_cap=0.3
+        )
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
+        assert new["t"] == t
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("softmax", {"negative_cap": 0.5}, "softmax does not take negative_cap; it takes class_w"),
+        ("uniface", {"smoothing": 0.1}, "uniface does not take smoothing"),
+        ("deepid2", {"class_weights": np.ones(4)}, "class_weights; it takes none of its kind"),
+        ("supcon", {"smoothing": 0.1}, "it takes none of its kind"),
+        ("arcface", {"smoothing": 1.0}, "^the loss arcface: smoothing is 1.0"),
+    ],
+)
+def test_remedies_that_a_loss_does_not_take_are_refused(name, given, message):
+    with pytest.raises(UserError, match=message):
+        objectives.objective(name, remedies=losses.Remedies(**given))
+
+
 def test_what_a_loss_is_fit_for():
     pairs = ("facenet", "circle_pairs", "multi_similarity", "supcon", "n_pairs", "lifted_structure")
     weightless = (*pairs, "proxy_nca", "proxy_anchor")

@@ -123,6 +123,17 @@ def test_what_does_not_go_together():
     )
     from_config.settled(config(loss_l_a=9.0))  # which arcface has not, as is said later
     assert "takes config.optimizer.name=sgd" in refusal(head_fused=True, optimizer_name="adamw")
+    for name, field, value in (
+        ("uniface", "smoothing", 0.1),
+        ("softmax", "negative_cap", 0.0),
+        ("normface", "class_margins", "counts"),
+        ("deepid2", "class_weights", "counts"),
+    ):
+        said = refusal(**{"loss_name": name, f"loss_{field}": value})
+        assert said == f"config.loss.{field} is not for the loss {name}; leave it out"
+    assert "set config.head.sample_rate=1" in refusal(
+        loss_class_weights="counts", head_sample_rate=0.5
+    )
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ def with_cosine_pairs(config):
         (with_cosine, ["optimizer.power"]),
         (with_pair_loss, ["head.block_size", "head.sharded"]),
         (with_cosine_pairs, ["loss.margin"]),
+        (lambda config: None, ["loss.margins_power", "loss.weights_beta"]),
         (lambda config: None, ["data.damaged", "augment.crop_scale"]),
         (lambda config: None, ["augment.resampling", "augment.erasing_scale"]),
     ],

@@ -5,7 +5,9 @@ integer labels [B], and return per-example losses [B] in float32 (float64 for fl
 whatever the inputs' type; the caller takes the mean over the real rows. A label of -1 marks a
 padding row (loss 0, no gradient); any other label outside [0, C) makes its row's loss NaN.
 `classes` says how the classes are laid out over devices. A loss with a memory takes it as its last
-array and returns it with the losses.
+array and returns it with the losses. Against wrong labels and unequal classes they take, where it
+makes sense, `class_margins`, `class_weights`, `smoothing` and `negative_cap`: `margin_softmax` has
+the formulas.
 
 Notation of the docstrings: theta_j is the angle between the embedding x and class row w_j, y the
 label, and CE(z) = log(sum_j exp z_j) - z_y.
@@ -65,6 +67,7 @@ from facejax.losses.pairs import (
     supcon,
 )
 from facejax.losses.quality import adaface, elastic_margins, elasticface, magface
+from facejax.losses.remedies import Remedies, margins_from_counts, weights_from_counts
 from facejax.losses.sampling import sample_classes, sample_indices
 from facejax.losses.softmax import (
     adacos,
@@ -81,6 +84,7 @@ __all__ = [
     "Context",
     "FusedSGD",
     "Margin",
+    "Remedies",
     "Rows",
     "Seen",
     "adacos",
@@ -105,6 +109,7 @@ __all__ = [
     "magface",
     "margin_rows",
     "margin_softmax",
+    "margins_from_counts",
     "minimal_scale",
     "multi_similarity",
     "mv_softmax",
@@ -128,4 +133,5 @@ __all__ = [
     "uniface",
     "uniface_initial_bias",
     "update_centers",
+    "weights_from_counts",
 ]

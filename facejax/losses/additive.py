@@ -7,7 +7,8 @@ import chex
 import jax
 
 from facejax.losses import margins
-from facejax.losses.engine import Classes, margin_softmax
+from facejax.losses.engine import Classes, margin_rows
+from facejax.losses.remedies import Remedies
 
 
 def cosface(
@@ -17,6 +18,10 @@ def cosface(
     *,
     scale: float | jax.Array = 64.0,
     margin: float | jax.Array = 0.35,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """An additive cosine margin.
@@ -30,6 +35,10 @@ def cosface(
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: in cosine, >= 0.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -47,7 +56,9 @@ def cosface(
       https://arxiv.org/abs/1801.05599
     """
     rule = margins.cosface(scale=scale, margin=margin)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def arcface(
@@ -59,6 +70,10 @@ def arcface(
     margin: float | jax.Array = 0.5,
     beyond_pi: str = "linear",
     gradient: str = "exact",
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """An additive angular margin.
@@ -76,6 +91,10 @@ def arcface(
         models were trained with), `easy` (no margin where theta_y > pi / 2), `saturate` (-1).
       gradient: `exact`, or `straight_through`: d z_y / d cos(theta_y) = scale, values unchanged
         (what InsightFace computes today).
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -94,7 +113,9 @@ def arcface(
       https://arxiv.org/abs/1801.07698
     """
     rule = margins.arcface(scale=scale, margin=margin, beyond_pi=beyond_pi, gradient=gradient)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def combined_margin(
@@ -107,6 +128,9 @@ def combined_margin(
     m2: float | jax.Array = 0.3,
     m3: float | jax.Array = 0.2,
     beyond_pi: str = "plain",
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """A factor, an angle and a cosine at once.
@@ -123,6 +147,9 @@ def combined_margin(
       m3: is taken from the cosine, always.
       beyond_pi: the cosine where m1 theta_y + m2 > pi: `plain` (the formula), `linear`
         (cos(theta_y) - m2 sin(m2)), `easy` (no m1, m2 where theta_y > pi / 2), `saturate` (-1).
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -141,7 +168,9 @@ def combined_margin(
       https://arxiv.org/abs/1801.07698
     """
     rule = margins.combined_margin(scale=scale, m1=m1, m2=m2, m3=m3, beyond_pi=beyond_pi)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_weights=class_weights, smoothing=smoothing, negative_cap=negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def li_arcface(
@@ -151,6 +180,10 @@ def li_arcface(
     *,
     scale: float | jax.Array = 64.0,
     margin: float | jax.Array = 0.45,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """A margin on logits that are linear in the angle.
@@ -164,6 +197,10 @@ def li_arcface(
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: radians, >= 0.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -179,7 +216,9 @@ def li_arcface(
       https://arxiv.org/abs/1907.12256
     """
     rule = margins.li_arcface(scale=scale, margin=margin)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def subcenter_arcface(
@@ -191,6 +230,10 @@ def subcenter_arcface(
     margin: float | jax.Array = 0.5,
     beyond_pi: str = "linear",
     gradient: str = "exact",
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """ArcFace with several centres per class, of which the nearest counts.
@@ -209,6 +252,10 @@ def subcenter_arcface(
         models were trained with), `easy` (no margin where theta_y > pi / 2), `saturate` (-1).
       gradient: `exact`, or `straight_through`: d z_y / d cos(theta_y) = scale, values unchanged
         (what InsightFace computes today).
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -229,4 +276,6 @@ def subcenter_arcface(
     """
     chex.assert_rank(jax.tree.leaves(weights)[0], 3)  # of a FusedSGD too
     rule = margins.arcface(scale=scale, margin=margin, beyond_pi=beyond_pi, gradient=gradient)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses

@@ -8,7 +8,8 @@ import math
 import jax
 
 from facejax.losses import margins
-from facejax.losses.engine import Classes, margin_softmax
+from facejax.losses.engine import Classes, margin_rows
+from facejax.losses.remedies import Remedies
 
 
 def sphereface2(
@@ -22,6 +23,9 @@ def sphereface2(
     balance: float | jax.Array = 0.7,
     t: float | jax.Array = 3.0,
     weight: float | jax.Array = 50.0,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """One logistic regression per class, on a bent cosine (SphereFace2, type C).
@@ -41,6 +45,9 @@ def sphereface2(
       balance: share of the positive term, in [0, 1].
       t: bends the cosine, > 0.
       weight: multiplies the loss.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -56,7 +63,13 @@ def sphereface2(
       2022, eq. 5-7: https://arxiv.org/abs/2108.01513
     """
     rule = margins.sphereface2(scale=scale, margin=margin, balance=balance, t=t, weight=weight)
-    return margin_softmax(embeddings, weights, labels, rule, context=bias, classes=classes)
+    remedies = Remedies(
+        class_margins=class_margins, class_weights=class_weights, negative_cap=negative_cap
+    )
+    rows = margin_rows(
+        embeddings, weights, labels, rule, context=bias, remedies=remedies, classes=classes
+    )
+    return rows.losses
 
 
 def uniface(
@@ -68,6 +81,9 @@ def uniface(
     scale: float | jax.Array = 64.0,
     margin: float | jax.Array = 0.4,
     balance: float | jax.Array = 1.0,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """Cross-entropy with one threshold for all pairs of sample and class (UniFace, UCE).
@@ -83,6 +99,9 @@ def uniface(
       scale: > 0.
       margin: m, in cosine.
       balance: l, weight of the negatives.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -98,7 +117,13 @@ def uniface(
       https://openaccess.thecvf.com/content/ICCV2023/html/Zhou_UniFace_Unified_Cross-Entropy_Loss_for_Deep_Face_Recognition_ICCV_2023_paper.html
     """
     rule = margins.uniface(scale=scale, margin=margin, balance=balance)
-    return margin_softmax(embeddings, weights, labels, rule, context=bias, classes=classes)
+    remedies = Remedies(
+        class_margins=class_margins, class_weights=class_weights, negative_cap=negative_cap
+    )
+    rows = margin_rows(
+        embeddings, weights, labels, rule, context=bias, remedies=remedies, classes=classes
+    )
+    return rows.losses
 
 
 def sface(
@@ -110,6 +135,8 @@ def sface(
     slope: float | jax.Array = 80.0,
     a: float | jax.Array = 0.8,
     b: float | jax.Array = 1.23,
+    class_weights: jax.Array | None = None,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """Cosines weighted by two gates on the angle (SFace).
@@ -126,6 +153,8 @@ def sface(
       slope: k, how sharp the two gates are.
       a: radians: a target nearer than this is let go.
       b: radians: a negative farther than this is let go.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -141,7 +170,9 @@ def sface(
       2021, eq. 7-10: https://arxiv.org/abs/2205.12010
     """
     rule = margins.sface(scale=scale, slope=slope, a=a, b=b)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_weights=class_weights, negative_cap=negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def p2sgrad(
@@ -149,6 +180,8 @@ def p2sgrad(
     weights: jax.Array,
     labels: jax.Array,
     *,
+    class_weights: jax.Array | None = None,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """Half the squared distance of the cosines from a one-hot vector (P2SGrad).
@@ -160,6 +193,8 @@ def p2sgrad(
       embeddings: [B, D], raw.
       weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -174,7 +209,10 @@ def p2sgrad(
       Zhang et al., P2SGrad: Refined Gradients for Optimizing Deep Face Models, 2019:
       https://arxiv.org/abs/1905.02479
     """
-    return margin_softmax(embeddings, weights, labels, margins.p2sgrad(), classes=classes)
+    rule = margins.p2sgrad()
+    remedies = Remedies(class_weights=class_weights, negative_cap=negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def sphereface2_initial_bias(

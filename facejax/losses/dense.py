@@ -14,6 +14,7 @@ from facejax.losses.layout import (
     Outputs,
     Scores,
     flat,
+    kept,
     largest,
     raw,
     rounded,
@@ -51,6 +52,10 @@ def dense(operands: Operands, labels: jax.Array, layout: Layout) -> Scores:
         sums = total(jnp.sum(jnp.exp(logits - high[:, None]), axis=1), axis_name)
         return high + jnp.log(sums)
 
+    def plain_sum(terms: jax.Array, counts: jax.Array) -> jax.Array:
+        terms = jnp.where(counts, terms.astype(layout.dtype), 0)
+        return total(jnp.sum(terms, axis=1), axis_name)
+
     def log_sum(function: Callable[[jax.Array], jax.Array]) -> jax.Array:
         return log_sum_exp(lax.stop_gradient(function(fixed)))
 
@@ -62,11 +67,9 @@ def dense(operands: Operands, labels: jax.Array, layout: Layout) -> Scores:
             lone[None, :]
         )  # two of the losses look at it; for the others it is dropped
         values = negative(matrix, context._replace(target=target, class_norm=class_norm))
-        if layout.is_sum:
-            terms = jnp.where(is_negative, values.astype(layout.dtype), 0)
-            reduced = total(jnp.sum(terms, axis=1), axis_name)
-        else:
-            reduced = log_sum_exp(values)
-        return Outputs(target, class_norm, reduced, peak(jnp.where(is_negative, fixed, VOID)))
+        reduced = plain_sum(values, is_negative) if layout.is_sum else log_sum_exp(values)
+        summed = plain_sum(values, is_negative & kept(values)) if layout.and_sum else None
+        hardest = peak(jnp.where(is_negative, fixed, VOID))
+        return Outputs(target, class_norm, reduced, hardest, summed)
 
     return Scores(lambda: lax.stop_gradient(target), log_sum, reduce)

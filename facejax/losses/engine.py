@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from facejax.losses.curves import Number
 from facejax.losses.dense import dense
 from facejax.losses.fused import FusedSGD
 from facejax.losses.layout import (
@@ -30,7 +31,8 @@ from facejax.losses.layout import (
     raw,
 )
 from facejax.losses.meshes import rows_may_be_split
-from facejax.losses.numerics import leveled, norms, working_dtype
+from facejax.losses.numerics import VOID, leveled, norms, working_dtype
+from facejax.losses.remedies import Remedies, around, capped, check, of_own_class
 from facejax.losses.streamed import streamed
 
 LARGEST_LOG_SUM = 85.0  # float32 holds exp of it, and of minus it
@@ -63,6 +65,8 @@ class Margin(NamedTuple):
       penalty: Context -> [B], added to the losses.
       bound: the largest magnitude of a negative's logit (without `bias`), if it is known before
         the call. Streaming then needs no running maximum, unless the sum could overflow.
+      margin: what comes to all of them as `Context.margin`, unless `class_margins` come in its
+        place, [B]; None, if the loss has no such margin.
     """
 
     target: Callable[[jax.Array, Context], jax.Array]
@@ -72,6 +76,7 @@ class Margin(NamedTuple):
     observe: Callable[[Seen, Any], tuple[Any, Any]] | None = None
     penalty: Callable[[Context], jax.Array] | None = None
     bound: float | None = None
+    margin: Number | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +125,10 @@ def margin_softmax(
     *,
     bias: jax.Array | None = None,
     context: Any = None,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: Number = 0.0,
+    negative_cap: Number | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """Per-example losses of a margin softmax.
@@ -134,17 +143,36 @@ def margin_softmax(
       bias: [C], added to the similarities.
       context: a pytree of [B] and scalar arrays, handed to the margin as `Context.extra`, in the
         type of the losses.
-      classes: how the classes are laid out; by default all in `weights`.
+      class_margins: [C], the margin of each class, in place of `Margin.margin`: of a row wherever
+        its formula has the margin, that of its own class.
+      class_weights: [C], by which a row's whole loss is multiplied, that of its own class. The
+        mean of the losses is still over the rows.
+      smoothing: eps in [0, 1). 1 - eps of the label's mass stays on the own class, eps is spread
+        evenly over all C (of a sample: all of the sample); the logits have their margin.
+      negative_cap: a cosine. Negatives whose own cosine is above it leave the sum, without a
+        gradient; it may be left empty. With smoothing, the own class keeps their share.
+      classes: how the classes are laid out; by default all in `weights`. What is [C] is laid out as
+        they are. Gradients flow to all of it.
 
     Returns:
       Losses [B], float32 (float64 for float64 inputs).
 
     Raises:
       ValueError: on another `Margin.reduce`, an axis name that is not there, or a number of classes
-        that is smaller than that of the devices or larger than that of the rows.
+        that is smaller than that of the devices or larger than that of the rows; on a smoothing of
+        a `reduce="sum"`, a cap on similarities that are no cosines, or margins of classes for a
+        loss without one.
     """
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
     return margin_rows(
-        embeddings, weights, labels, margin, bias=bias, context=context, classes=classes
+        embeddings,
+        weights,
+        labels,
+        margin,
+        bias=bias,
+        context=context,
+        remedies=remedies,
+        classes=classes,
     ).losses
 
 
@@ -157,11 +185,13 @@ def margin_rows(
     *,
     bias: jax.Array | None = None,
     context: Any = None,
+    remedies: Remedies = Remedies(),  # noqa: B008, immutable
     classes: Classes | None = None,
     dtype: jax.typing.DTypeLike | None = None,
 ) -> Rows:
     """As `margin_softmax`, with the similarities that tell whether a row was classified right.
 
+    `remedies` are that function's four keywords from `class_margins` to `negative_cap`, in one.
     With `dtype` (bfloat16, say) embeddings and class weights are rounded to it before the products,
     the weights a block at a time where they are streamed, so that no rounded copy of them exists.
     """
@@ -178,6 +208,14 @@ def margin_rows(
     chex.assert_equal_shape_prefix([embeddings, labels], 1)
     chex.assert_equal_shape_suffix([embeddings, raw(weights)], 1)
     slice_size, row_count = len(raw(weights)), len(labels)
+    is_sum = margin.reduce == "sum"
+    check(
+        remedies,
+        rows=slice_size,
+        takes_margins=margin.margin is not None,
+        is_sum=is_sum,
+        cosines=all(margin.normalize) and bias is None,
+    )
     if bias is not None:
         chex.assert_shape(bias, (slice_size,))
     axis_name = classes.axis_name
@@ -206,11 +244,11 @@ def margin_rows(
     if margin.normalize[0]:
         embeddings, scaled_inverse = leveled(embeddings)
         scaled_inverse = scaled_inverse.astype(work)
-    is_sum = margin.reduce == "sum"
-    bound = math.inf if margin.bound is None or bias is not None else margin.bound
+    smooths = remedies.smooths
+    bound = math.inf if margin.bound is None or bias is not None or smooths else margin.bound
     bounded = bound + math.log(num_classes) <= LARGEST_LOG_SUM
     layout = Layout(
-        first, num_classes, axis_name, margin.normalize[1], dtype, work, is_sum, bounded
+        first, num_classes, axis_name, margin.normalize[1], dtype, work, is_sum, bounded, smooths
     )
     operands = Operands(embeddings, scaled_inverse, weights, bias)
     size = _block_size(classes.block_size, weights)
@@ -219,21 +257,38 @@ def margin_rows(
     else:
         scores = streamed(operands, labels, layout, block=size)
 
+    def log_sum(function: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        return scores.log_sum(capped(function, remedies, VOID))
+
     state = None
     if margin.observe is not None:
-        seen = Seen(scores.target(), lax.stop_gradient(norm), real, scores.log_sum)
+        seen = Seen(scores.target(), lax.stop_gradient(norm), real, log_sum)
         context, state = margin.observe(seen, context)
+    negative = around(margin.negative, margin.target, remedies, 0 if is_sum else VOID)
+    margins = None
+    if remedies.class_margins is None:
+        negative = _with_margin(negative, margin.margin)
+    else:
+        margins = of_own_class(remedies.class_margins, labels, layout)
     blank = jnp.zeros_like(norm)  # in place of what the reduction fills in
-    unfilled = Context(blank, norm, context, blank)
-    _check_elementwise(margin.negative, unfilled)
-    outputs = scores.reduce(margin.negative, unfilled)
-    shared = Context(outputs.target, norm, context, outputs.class_norm)
-    positive = margin.target(outputs.target, shared)
+    unfilled = Context(blank, norm, context, blank, margins)
+    _check_elementwise(negative, unfilled)
+    outputs = scores.reduce(negative, unfilled)
+    own_margin = margin.margin if margins is None else margins
+    shared = Context(outputs.target, norm, context, outputs.class_norm, own_margin)
     # softplus(LSE of the negatives - target): the cross-entropy without a second target logit.
-    reduced = outputs.reduced
-    losses = reduced + positive if is_sum else jax.nn.softplus(reduced - positive)
+    reduced, positive = outputs.reduced, margin.target(outputs.target, shared)
+    if is_sum:
+        losses = reduced + positive
+    elif outputs.summed is None:
+        losses = jax.nn.softplus(reduced - positive)
+    else:  # the target is subtracted already
+        share = jnp.asarray(remedies.smoothing, work) / num_classes
+        losses = jax.nn.softplus(reduced) - share * outputs.summed
     if margin.penalty is not None:
         losses += margin.penalty(shared)
+    if remedies.class_weights is not None:
+        losses *= of_own_class(remedies.class_weights, labels, layout)
     chex.assert_equal_shape([losses, labels])  # a hyperparameter of another shape would show here
     losses = jnp.where(real | padding, jnp.where(real, losses, 0), jnp.nan).astype(work)
     own = functools.partial(own_rows, count=row_count, axis_name=axis_name)
@@ -248,6 +303,11 @@ def _block_size(given: int | str | None, weights: jax.Array | FusedSGD) -> int |
     if len(raw(weights)) * centers < AUTO_ROWS and not isinstance(weights, FusedSGD):
         return None
     return max(1, AUTO_BLOCK // centers)
+
+
+def _with_margin(negative: Negative, margin: Number | None) -> Negative:
+    """Negatives that see the margin that all classes share."""
+    return lambda similarity, context: negative(similarity, context._replace(margin=margin))
 
 
 def _check_elementwise(negative: Negative, context: Context) -> None:

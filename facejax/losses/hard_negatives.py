@@ -6,7 +6,8 @@ Notation, labels and what is returned: see `facejax.losses`.
 import jax
 
 from facejax.losses import margins
-from facejax.losses.engine import Classes, margin_rows, margin_softmax
+from facejax.losses.engine import Classes, margin_rows
+from facejax.losses.remedies import Remedies
 
 
 def mv_softmax(
@@ -20,6 +21,10 @@ def mv_softmax(
     hardness: float | jax.Array = 0.2,
     adaptive: bool = True,
     beyond_pi: str = "plain",
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """Negatives that score above the margined target are raised (MV-Softmax, support vectors).
@@ -39,6 +44,10 @@ def mv_softmax(
       adaptive: how a hard negative is raised, see above.
       beyond_pi: the target's rule where theta_y + margin > pi, as in `arcface`. Which negatives
         are hard never follows it.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -64,7 +73,9 @@ def mv_softmax(
         adaptive=adaptive,
         beyond_pi=beyond_pi,
     )
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def circle(
@@ -74,6 +85,10 @@ def circle(
     *,
     scale: float | jax.Array = 256.0,
     margin: float | jax.Array = 0.25,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """Circle loss at class level: every cosine at its own pace.
@@ -88,6 +103,10 @@ def circle(
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: m, in cosine.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -103,7 +122,9 @@ def circle(
       6-10: https://arxiv.org/abs/2002.10857
     """
     rule = margins.circle(scale=scale, margin=margin)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def curricularface(
@@ -116,6 +137,10 @@ def curricularface(
     margin: float | jax.Array = 0.5,
     rate: float | jax.Array = 0.01,
     update: bool = True,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Hard negatives count less early in training and more later.
@@ -135,6 +160,10 @@ def curricularface(
       margin: radians, in [0, pi].
       rate: weight of the new batch, in [0, 1].
       update: whether t moves; not in evaluation.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -151,5 +180,8 @@ def curricularface(
       2020, eq. 5-9: https://arxiv.org/abs/2004.00288
     """
     rule = margins.curricularface(scale=scale, margin=margin, rate=rate, update=update)
-    rows = margin_rows(embeddings, weights, labels, rule, context=t, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(
+        embeddings, weights, labels, rule, context=t, remedies=remedies, classes=classes
+    )
     return rows.losses, rows.state

@@ -18,6 +18,7 @@ class Context(NamedTuple):
     norm: jax.Array  # [B], the norm of the raw embedding
     extra: Any = None  # the caller's `context`, or what `Margin.observe` made of it
     class_norm: Any = None  # [B], the norm of the row's own raw class weight
+    margin: Any = None  # the margin: a number, or [B] where every class has its own
 
 
 # What becomes of the negatives, elementwise: (similarities [B, classes], Context) -> logits.
@@ -44,6 +45,7 @@ class Layout(NamedTuple):
     dtype: Any  # of similarities and losses: float32, or float64
     is_sum: bool  # of the negatives' terms, else the log-sum-exp of their logits
     bounded: bool  # a float32 sum of the negatives' exponentials cannot overflow
+    and_sum: bool = False  # besides the log-sum-exp, the plain sum of the logits
 
 
 class Outputs(NamedTuple):
@@ -53,6 +55,7 @@ class Outputs(NamedTuple):
     class_norm: jax.Array  # norm of the own class weight
     reduced: jax.Array  # log-sum-exp, or sum, of the negatives
     hardest: jax.Array  # the largest similarity with another class; without gradient
+    summed: jax.Array | None = None  # the negatives' logits, but for those that are VOID
 
 
 class Scores(NamedTuple):
@@ -138,6 +141,11 @@ def total(values: Any, axis_name: str | None) -> Any:
 def largest(values: jax.Array, axis_name: str | None) -> jax.Array:
     """The maximum over devices."""
     return values if axis_name is None else lax.pmax(values, axis_name)
+
+
+def kept(logits: jax.Array) -> jax.Array:
+    """Which logits of negatives were not left out by being VOID."""
+    return logits > VOID / 2
 
 
 def log_or_void(summed: jax.Array) -> jax.Array:

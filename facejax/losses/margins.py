@@ -10,14 +10,14 @@
     loss_i                       one per example
 
 This file is the middle line. (LSE is the logarithm of a sum of exponentials. The binary losses,
-`reduce="sum"`, are p(s_iy) + sum_{j != y} n(s_ij) instead.) A `Margin` is handed to
-`facejax.losses.margin_softmax`. The losses by their papers' names, with formulas, references and
-defaults, are in `softmax.py`, `additive.py`, `multiplicative.py`, `hard_negatives.py`, `quality.py`
-and `binary.py`. Hyperparameters may be traced, but for strings, flags and the integer margins of
-`l_softmax` and `sphereface`.
+`reduce="sum"`, are p(s_iy) + sum_{j != y} n(s_ij) instead.) Both read the margin, which may differ
+from class to class, as `Context.margin`. A `Margin` is handed to `facejax.losses.margin_softmax`.
+The losses by their papers' names, with formulas, references and defaults, are in `softmax.py`,
+`additive.py`, `multiplicative.py`, `hard_negatives.py`, `quality.py` and `binary.py`.
+Hyperparameters may be traced, but for strings, flags and the integer margins of `l_softmax` and
+`sphereface`.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -55,7 +55,9 @@ def normface(*, scale: Number) -> Margin:
 
 def cosface(*, scale: Number, margin: Number) -> Margin:
     """An additive margin in the cosine."""
-    return _on_target(scale, lambda cosine, _: scale * (cosine - margin))
+    return _on_target(
+        scale, lambda cosine, context: scale * (cosine - context.margin), margin=margin
+    )
 
 
 def arcface(
@@ -64,13 +66,13 @@ def arcface(
     """An additive margin in the angle."""
     one_of("gradient", gradient, GRADIENTS)
 
-    def target(cosine: jax.Array, _: Context) -> jax.Array:
-        value = cosine_of_sum(cosine, margin, beyond_pi=beyond_pi)
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
+        value = cosine_of_sum(cosine, context.margin, beyond_pi=beyond_pi)
         if gradient == "straight_through":
             value = cosine + lax.stop_gradient(value - cosine)
         return scale * value
 
-    return _on_target(scale, target)
+    return _on_target(scale, target, margin=margin)
 
 
 def combined_margin(*, scale: Number, m1: Number, m2: Number, m3: Number, beyond_pi: str) -> Margin:
@@ -93,9 +95,10 @@ def li_arcface(*, scale: Number, margin: Number) -> Margin:
         return scale * (1 - 2 / math.pi * (angle(cosine) + added))
 
     return Margin(
-        lambda cosine, _: logit(cosine, margin),
+        lambda cosine, context: logit(cosine, context.margin),
         lambda cosine, _: logit(cosine, 0.0),
         bound=_known(scale),
+        margin=margin,
     )
 
 
@@ -131,7 +134,9 @@ def _annealed_psi(
 
 def sphereface_r(*, scale: Number, margin: Number) -> Margin:
     """psi(theta) with a real factor, scaled."""
-    return _on_target(scale, lambda cosine, _: scale * real_psi(cosine, margin))
+    return _on_target(
+        scale, lambda cosine, context: scale * real_psi(cosine, context.margin), margin=margin
+    )
 
 
 # Hard negatives
@@ -143,7 +148,7 @@ def mv_softmax(
     """Negatives above the margined target are raised."""
     one_of("base", base, ("arc", "am"))
 
-    def margined(cosine: jax.Array, rule: str) -> jax.Array:
+    def margined(cosine: jax.Array, margin: Number, rule: str) -> jax.Array:
         if base == "am":
             return (
                 jnp.where(cosine > 0, cosine - margin, cosine)
@@ -152,26 +157,30 @@ def mv_softmax(
             )
         return cosine_of_sum(cosine, margin, beyond_pi=rule)
 
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
+        return scale * margined(cosine, context.margin, beyond_pi)
+
     def negative(cosine: jax.Array, context: Context) -> jax.Array:
-        hard = cosine > margined(context.target, "plain")[:, None]
+        hard = cosine > margined(context.target, context.margin, "plain")[:, None]
         raised = (1 + hardness) * cosine + hardness if adaptive else cosine + hardness
         return scale * jnp.where(hard, raised, cosine)
 
-    return Margin(lambda cosine, _: scale * margined(cosine, beyond_pi), negative)
+    return Margin(target, negative, margin=margin)
 
 
 def circle(*, scale: Number, margin: Number) -> Margin:
     """Each cosine weighted by its distance from its optimum; the weights are constants."""
 
-    def target(cosine: jax.Array, _: Context) -> jax.Array:
-        weight = lax.stop_gradient(jax.nn.relu(1 + margin - cosine))
-        return scale * weight * (cosine - (1 - margin))
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
+        weight = lax.stop_gradient(jax.nn.relu(1 + context.margin - cosine))
+        return scale * weight * (cosine - (1 - context.margin))
 
-    def negative(cosine: jax.Array, _: Context) -> jax.Array:
-        weight = lax.stop_gradient(jax.nn.relu(cosine + margin))
-        return scale * weight * (cosine - margin)
+    def negative(cosine: jax.Array, context: Context) -> jax.Array:
+        m = _beside(context.margin)
+        weight = lax.stop_gradient(jax.nn.relu(cosine + m))
+        return scale * weight * (cosine - m)
 
-    return Margin(target, negative)
+    return Margin(target, negative, margin=margin)
 
 
 def curricularface(*, scale: Number, margin: Number, rate: Number, update: bool) -> Margin:
@@ -185,11 +194,13 @@ def curricularface(*, scale: Number, margin: Number, rate: Number, update: bool)
         return t, t
 
     def negative(cosine: jax.Array, context: Context) -> jax.Array:
-        hard = cosine > cosine_of_sum(context.target, margin, beyond_pi="plain")[:, None]
-        return scale * jnp.where(hard, cosine * (context.extra + cosine), cosine)
+        edge = cosine_of_sum(context.target, context.margin, beyond_pi="plain")[:, None]
+        return scale * jnp.where(cosine > edge, cosine * (context.extra + cosine), cosine)
 
-    target = functools.partial(cosine_of_sum, margin=margin, beyond_pi="linear")
-    return Margin(lambda cosine, _: scale * target(cosine), negative, observe=observe)
+    def target(cosine: jax.Array, context: Context) -> jax.Array:
+        return scale * cosine_of_sum(cosine, context.margin, beyond_pi="linear")
+
+    return Margin(target, negative, observe=observe, margin=margin)
 
 
 # Margins that follow the sample
@@ -239,13 +250,14 @@ def adaface(*, scale: Number, margin: Number, h: Number, rate: Number, update: b
 
     def target(cosine: jax.Array, context: Context) -> jax.Array:
         theta = angle(jnp.clip(cosine, edge - 1, 1 - edge))
-        moved = jnp.clip(theta - margin * context.extra, edge, math.pi - edge)
-        return scale * (jnp.cos(moved) - (margin + margin * context.extra))
+        added = context.margin * context.extra
+        moved = jnp.clip(theta - added, edge, math.pi - edge)
+        return scale * (jnp.cos(moved) - (context.margin + added))
 
     def negative(cosine: jax.Array, _: Context) -> jax.Array:
         return scale * jnp.clip(cosine, edge - 1, 1 - edge)
 
-    return Margin(target, negative, observe=observe, bound=_known(scale))
+    return Margin(target, negative, observe=observe, bound=_known(scale), margin=margin)
 
 
 def elasticface(*, scale: Number, base: str, sort: bool) -> Margin:
@@ -278,26 +290,26 @@ def sphereface2(
         return jnp.where(inside, 2 * ((jnp.where(inside, cosine, 0) + 1) / 2) ** t, 0) - 1
 
     def target(cosine: jax.Array, context: Context) -> jax.Array:
-        logit = scale * (bent(cosine) - margin) + context.extra
+        logit = scale * (bent(cosine) - context.margin) + context.extra
         return weight * balance / scale * jax.nn.softplus(-logit)
 
     def negative(cosine: jax.Array, context: Context) -> jax.Array:
-        logit = scale * (bent(cosine) + margin) + context.extra
+        logit = scale * (bent(cosine) + _beside(context.margin)) + context.extra
         return weight * (1 - balance) / scale * jax.nn.softplus(logit)
 
-    return Margin(target, negative, reduce="sum")
+    return Margin(target, negative, reduce="sum", margin=margin)
 
 
 def uniface(*, scale: Number, margin: Number, balance: Number) -> Margin:
     """One threshold for all pairs of sample and class; the bias is the context."""
 
     def target(cosine: jax.Array, context: Context) -> jax.Array:
-        return jax.nn.softplus(context.extra - scale * (cosine - margin))
+        return jax.nn.softplus(context.extra - scale * (cosine - context.margin))
 
     def negative(cosine: jax.Array, context: Context) -> jax.Array:
         return balance * jax.nn.softplus(scale * cosine - context.extra)
 
-    return Margin(target, negative, reduce="sum")
+    return Margin(target, negative, reduce="sum", margin=margin)
 
 
 def sface(*, scale: Number, slope: Number, a: Number, b: Number) -> Margin:
@@ -361,6 +373,7 @@ def _on_target(
     scale: Number,
     target: Callable[[jax.Array, Context], jax.Array],
     *,
+    margin: Number | None = None,
     observe: Callable[[Seen, Any], tuple[Any, Any]] | None = None,
     penalty: Callable[[Context], jax.Array] | None = None,
 ) -> Margin:
@@ -369,7 +382,14 @@ def _on_target(
     def negative(cosine: jax.Array, _: Context) -> jax.Array:
         return scale * cosine
 
-    return Margin(target, negative, observe=observe, penalty=penalty, bound=_known(scale))
+    return Margin(
+        target, negative, observe=observe, penalty=penalty, bound=_known(scale), margin=margin
+    )
+
+
+def _beside(margin: Any) -> Any:
+    """A margin beside the similarities of a block: a number, or of [B] the column [B, 1]."""
+    return margin[:, None] if jnp.ndim(margin) else margin
 
 
 def _mean(values: jax.Array, real: jax.Array) -> jax.Array:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from facejax.losses import margins
-from facejax.losses.engine import Classes, margin_softmax
+from facejax.losses.engine import Classes, margin_rows
+from facejax.losses.remedies import Remedies
 
 
 def l_softmax(
@@ -17,6 +18,8 @@ def l_softmax(
     *,
     margin: int = 4,
     blend: float | jax.Array = 0.0,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
     classes: Classes | None = None,
 ) -> jax.Array:
     """A multiplicative angular margin on raw features and raw class weights.
@@ -32,6 +35,8 @@ def l_softmax(
       margin: a whole number >= 1.
       blend: lambda >= 0 of the annealing, see `annealed_blend`: the target is (lambda cos +
         psi) / (1 + lambda).
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
       classes: the layout of the classes.
 
     Returns:
@@ -50,7 +55,9 @@ def l_softmax(
       https://arxiv.org/abs/1612.02295
     """
     rule = margins.l_softmax(margin=margin, blend=blend)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_weights=class_weights, smoothing=smoothing)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def sphereface(
@@ -60,6 +67,8 @@ def sphereface(
     *,
     margin: int = 4,
     blend: float | jax.Array = 5.0,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
     classes: Classes | None = None,
 ) -> jax.Array:
     """A multiplicative angular margin on unit class weights (A-Softmax).
@@ -74,6 +83,8 @@ def sphereface(
       margin: a whole number >= 1.
       blend: lambda >= 0 of the annealing, see `annealed_blend`: the target is (lambda cos +
         psi) / (1 + lambda).
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
       classes: the layout of the classes.
 
     Returns:
@@ -92,7 +103,9 @@ def sphereface(
       https://arxiv.org/abs/1704.08063
     """
     rule = margins.sphereface(margin=margin, blend=blend)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_weights=class_weights, smoothing=smoothing)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def sphereface_r(
@@ -102,6 +115,10 @@ def sphereface_r(
     *,
     scale: float | jax.Array = 30.0,
     margin: float | jax.Array = 1.7,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """A multiplicative angular margin, real, on unit features and class weights.
@@ -115,6 +132,10 @@ def sphereface_r(
       labels: [B] integers; -1 for padding.
       scale: > 0.
       margin: a real number >= 1.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -130,7 +151,9 @@ def sphereface_r(
       https://arxiv.org/abs/2109.05565
     """
     rule = margins.sphereface_r(scale=scale, margin=margin)
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def annealed_blend(

@@ -6,8 +6,9 @@ Notation, labels and what is returned: see `facejax.losses`.
 import jax
 
 from facejax.losses import margins as rules
-from facejax.losses.engine import Classes, margin_rows, margin_softmax
+from facejax.losses.engine import Classes, margin_rows
 from facejax.losses.margins import AdaFaceStatistics
+from facejax.losses.remedies import Remedies
 
 
 def magface(
@@ -22,6 +23,9 @@ def magface(
     u_m: float | jax.Array = 0.8,
     lambda_g: float | jax.Array = 35.0,
     beyond_pi: str = "linear",
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """An angular margin that grows with the embedding's norm, which comes to tell its quality.
@@ -42,6 +46,9 @@ def magface(
       lambda_g: weight of the regulariser; the paper wants at least scale 0.0035 u_a^2 l_a^2 /
         (u_a^2 - l_a^2).
       beyond_pi: the target's rule where theta_y + m(a) > pi, as in `arcface`.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -62,7 +69,9 @@ def magface(
     rule = rules.magface(
         scale=scale, l_a=l_a, u_a=u_a, l_m=l_m, u_m=u_m, lambda_g=lambda_g, beyond_pi=beyond_pi
     )
-    return margin_softmax(embeddings, weights, labels, rule, classes=classes)
+    remedies = Remedies(class_weights=class_weights, smoothing=smoothing, negative_cap=negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def adaface(
@@ -76,6 +85,10 @@ def adaface(
     h: float | jax.Array = 0.333,
     rate: float | jax.Array = 0.01,
     update: bool = True,
+    class_margins: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> tuple[jax.Array, AdaFaceStatistics]:
     """Angular and additive margins that follow the norm's place among the norms seen.
@@ -97,6 +110,10 @@ def adaface(
       h: concentration: how fast the margins saturate.
       rate: weight of the new batch, in [0, 1].
       update: whether the statistics move; not in evaluation.
+      class_margins: [C], in place of `margin`: of a row, that of its class.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -113,7 +130,10 @@ def adaface(
       https://arxiv.org/abs/2204.00964
     """
     rule = rules.adaface(scale=scale, margin=margin, h=h, rate=rate, update=update)
-    rows = margin_rows(embeddings, weights, labels, rule, context=statistics, classes=classes)
+    remedies = Remedies(class_margins, class_weights, smoothing, negative_cap)
+    rows = margin_rows(
+        embeddings, weights, labels, rule, context=statistics, remedies=remedies, classes=classes
+    )
     return rows.losses, rows.state
 
 
@@ -126,6 +146,9 @@ def elasticface(
     scale: float | jax.Array = 64.0,
     base: str = "arc",
     sort: bool = False,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """ArcFace or CosFace with a margin drawn for each row (ElasticFace).
@@ -142,6 +165,9 @@ def elasticface(
       base: `arc`: the margins are added to the angle; `cos`: taken from the cosine.
       sort: whether the real rows' margins are dealt out anew, the smallest to the largest
         target cosine of the global batch (ElasticFace+).
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -160,7 +186,11 @@ def elasticface(
       https://arxiv.org/abs/2109.09416
     """
     rule = rules.elasticface(scale=scale, base=base, sort=sort)
-    return margin_softmax(embeddings, weights, labels, rule, context=margins, classes=classes)
+    remedies = Remedies(class_weights=class_weights, smoothing=smoothing, negative_cap=negative_cap)
+    rows = margin_rows(
+        embeddings, weights, labels, rule, context=margins, remedies=remedies, classes=classes
+    )
+    return rows.losses
 
 
 def elastic_margins(

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from facejax.losses import margins
-from facejax.losses.engine import Classes, margin_rows, margin_softmax
+from facejax.losses.engine import Classes, margin_rows
+from facejax.losses.remedies import Remedies
 
 
 def softmax(
@@ -18,6 +19,8 @@ def softmax(
     labels: jax.Array,
     *,
     bias: jax.Array | None = None,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
     classes: Classes | None = None,
 ) -> jax.Array:
     """Softmax cross-entropy on raw inner products, DeepID2's identification.
@@ -29,6 +32,8 @@ def softmax(
       weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       bias: [C], or None.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
       classes: the layout of the classes.
 
     Returns:
@@ -43,9 +48,12 @@ def softmax(
       Sun et al., Deep Learning Face Representation by Joint Identification-Verification, 2014,
       eq. 1: https://arxiv.org/abs/1406.4773
     """
-    return margin_softmax(
-        embeddings, weights, labels, margins.softmax(), bias=bias, classes=classes
+    rule = margins.softmax()
+    remedies = Remedies(class_weights=class_weights, smoothing=smoothing)
+    rows = margin_rows(
+        embeddings, weights, labels, rule, bias=bias, remedies=remedies, classes=classes
     )
+    return rows.losses
 
 
 def normface(
@@ -54,6 +62,9 @@ def normface(
     labels: jax.Array,
     *,
     scale: float | jax.Array = 30.0,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> jax.Array:
     """Softmax on scaled cosines.
@@ -65,6 +76,9 @@ def normface(
       weights: [C, D], raw, one row per class.
       labels: [B] integers; -1 for padding.
       scale: > 0; may be traced, so it can be learned as in the paper.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -79,9 +93,10 @@ def normface(
       Wang et al., NormFace: L2 Hypersphere Embedding for Face Verification, 2017, section 3:
       https://arxiv.org/abs/1704.06369
     """
-    return margin_softmax(
-        embeddings, weights, labels, margins.normface(scale=scale), classes=classes
-    )
+    rule = margins.normface(scale=scale)
+    remedies = Remedies(class_weights=class_weights, smoothing=smoothing, negative_cap=negative_cap)
+    rows = margin_rows(embeddings, weights, labels, rule, remedies=remedies, classes=classes)
+    return rows.losses
 
 
 def adacos(
@@ -91,6 +106,9 @@ def adacos(
     scale: float | jax.Array,
     *,
     update: bool = True,
+    class_weights: jax.Array | None = None,
+    smoothing: float | jax.Array = 0.0,
+    negative_cap: float | jax.Array | None = None,
     classes: Classes | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Softmax on cosines with a scale that follows the batch.
@@ -106,6 +124,9 @@ def adacos(
       labels: [B] integers; -1 for padding.
       scale: scalar, the state; starts at `adacos_initial_scale`.
       update: whether the scale follows the batch; the fixed variant and evaluation keep it.
+      class_weights: [C], multiplies a row's loss: that of its class.
+      smoothing: of the labels, in [0, 1).
+      negative_cap: a cosine; negatives above it are left out.
       classes: the layout of the classes.
 
     Returns:
@@ -121,8 +142,10 @@ def adacos(
       Zhang et al., AdaCos: Adaptively Scaling Cosine Logits for Effectively Learning Deep Face
       Representations, 2019, eq. 12-15: https://arxiv.org/abs/1905.00292
     """
+    rule = margins.adacos(update=update)
+    remedies = Remedies(class_weights=class_weights, smoothing=smoothing, negative_cap=negative_cap)
     rows = margin_rows(
-        embeddings, weights, labels, margins.adacos(update=update), context=scale, classes=classes
+        embeddings, weights, labels, rule, context=scale, remedies=remedies, classes=classes
     )
     return rows.losses, rows.state
 

@@ -5,6 +5,7 @@ Forward. For each block of class weights w_j, in float32:
     s_ij = (e_i . w_j) / (|e_i| |w_j|)      the products of the raw weights, scaled afterwards
     n_ij = negative(s_ij, context_i)        the margin's function; j = y_i and padding are left out
     r_i  = log sum_j exp n_ij               an online log-sum-exp over blocks, or a sum of n_ij
+                                            (with smoothed labels both)
 
 and over devices r is combined by pmax and psum. Logits of a known bound are summed without a
 running maximum. Only [B] arrays are kept: r, the target's similarity, the own class's norm.
@@ -48,6 +49,7 @@ from facejax.losses.layout import (
     Scores,
     flat,
     is_here,
+    kept,
     largest,
     log_or_void,
     raw,
@@ -73,7 +75,7 @@ def streamed(operands: Operands, labels: jax.Array, layout: Layout, *, block: in
 
         block = differing(jnp.zeros((len(labels), size), layout.dtype), axes_of(fixed))
         call, constants = hoisted(function, block)
-        unbounded = layout._replace(is_sum=False, bounded=False)
+        unbounded = layout._replace(is_sum=False, bounded=False, and_sum=False)
         return _negatives(negative, constants, fixed, labels, unbounded, size)[0]
 
     def reduce(negative: Negative, context: Context) -> Outputs:
@@ -114,7 +116,7 @@ def _reduce(
         found = _negatives(values, (context, constants), operands, labels, here, size)
         # One array, so that vmap batches all of it or nothing: what came out unbatched would have
         # its cotangent summed before the backward, and counted again by each copy of it.
-        outputs = jnp.stack([target, class_norm, *found])
+        outputs = jnp.stack([target, class_norm, *jax.tree.leaves(found)])
         return outputs, (floats, others, own, outputs)
 
     def backward(saved: Any, cotangents: jax.Array) -> tuple[Any, None]:
@@ -206,28 +208,32 @@ def _negatives(
     labels: jax.Array,
     layout: Layout,
     size: int,
-) -> tuple[jax.Array, jax.Array]:
-    """(reduced [B], hardest [B]) over the blocks of all devices."""
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """(reduced [B], hardest [B], summed [B] or None), as `Outputs`, over all devices' blocks."""
 
     def step(carry: Any, number: jax.Array) -> tuple[Any, None]:
-        peak, summed, hardest = carry
+        peak, summed, hardest, plain = carry
         _, block = _block(number, size, operands, labels, layout)
         similarity = _scores(operands, block, layout)
         values = negative(similarity, seen).astype(layout.dtype)
         hardest = jnp.maximum(hardest, jnp.max(jnp.where(block.negative, similarity, VOID), axis=1))
         if layout.is_sum:
-            return (peak, summed + jnp.sum(jnp.where(block.negative, values, 0), 1), hardest), None
+            summed += jnp.sum(jnp.where(block.negative, values, 0), axis=1)
+            return (peak, summed, hardest, plain), None
         values = jnp.where(block.negative, values, VOID)
+        if plain is not None:
+            plain += jnp.sum(jnp.where(kept(values), values, 0), axis=1)
         if layout.bounded:
-            return (peak, summed + jnp.sum(jnp.exp(values), axis=1), hardest), None
+            return (peak, summed + jnp.sum(jnp.exp(values), axis=1), hardest, plain), None
         higher = jnp.maximum(peak, jnp.max(values, axis=1))
         summed = summed * jnp.exp(peak - higher)
         summed += jnp.sum(jnp.exp(values - higher[:, None]), axis=1)
-        return (higher, summed, hardest), None
+        return (higher, summed, hardest, plain), None
 
     void = jnp.full(len(labels), VOID, layout.dtype)
-    start = differing((void, jnp.zeros_like(void), void), axes_of((operands, seen, labels)))
-    (peak, summed, hardest), _ = lax.scan(step, start, _numbers(operands, labels, size))
+    start = void, jnp.zeros_like(void), void, jnp.zeros_like(void) if layout.and_sum else None
+    start = differing(start, axes_of((operands, seen, labels)))
+    (peak, summed, hardest, plain), _ = lax.scan(step, start, _numbers(operands, labels, size))
     if layout.is_sum:
         reduced = total(summed, layout.axis_name)
     elif layout.bounded:
@@ -235,7 +241,7 @@ def _negatives(
     else:
         highest = largest(peak, layout.axis_name)
         reduced = highest + jnp.log(total(summed * jnp.exp(peak - highest), layout.axis_name))
-    return reduced, largest(hardest, layout.axis_name)
+    return reduced, largest(hardest, layout.axis_name), total(plain, layout.axis_name)
 
 
 def _scores(operands: Operands, block: _Block, layout: Layout) -> jax.Array:
@@ -301,6 +307,8 @@ def _backward(
         slope = jnp.broadcast_to(cotangents.reduced[:, None], logits.shape)
         if not layout.is_sum:
             slope = slope * jnp.exp(logits - outputs.reduced[:, None])
+        if cotangents.summed is not None:
+            slope += cotangents.summed[:, None]
         d_products, d_inverse, d_block_bias, d_more = pull(jnp.where(block.negative, slope, 0))
         # In the products' own type: a float32 one would drag both products into float32.
         d_products = d_products.astype(left.dtype)

@@ -20,7 +20,9 @@ from facejax.objectives.table import (
     has_class_weights,
     hyperparameters,
     needs_pairs,
+    neutral_margin,
     objective,
+    remedies_taken,
 )
 
 __all__ = [
@@ -30,5 +32,7 @@ __all__ = [
     "has_class_weights",
     "hyperparameters",
     "needs_pairs",
+    "neutral_margin",
     "objective",
+    "remedies_taken",
 ]

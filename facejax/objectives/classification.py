@@ -1,5 +1,6 @@
 """Objectives with class weights: the margin softmaxes and the binary losses."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from facejax import losses
-from facejax.losses import Classes
+from facejax.losses import Classes, Remedies
 from facejax.objectives.common import (
     Inputs,
     Loss,
@@ -19,9 +20,17 @@ from facejax.objectives.common import (
     is_self,
 )
 
+_BY_CLASS = ("class_margins", "class_weights")  # of the remedies
 
-def classification(loss: Loss, chosen: Mapping[str, Any], *, dtype: Any) -> Objective:
-    """The objective of a class-weight loss."""
+
+def classification(
+    loss: Loss,
+    chosen: Mapping[str, Any],
+    *,
+    dtype: Any,
+    remedies: Remedies = Remedies(),  # noqa: B008, immutable
+) -> Objective:
+    """The objective of a class-weight loss. What `remedies` have by class is kept in its state."""
     rule = loss.rule
     assert rule is not None
     fixed, ramps = _split({part: chosen[part] for part in chosen if part not in loss.own})
@@ -32,7 +41,9 @@ def classification(loss: Loss, chosen: Mapping[str, Any], *, dtype: Any) -> Obje
         params = {"weights": initial_weights(key, *shape), **loss.params(num_classes, chosen)}
         if loss.bias:
             params["bias"] = jnp.zeros(num_classes)
-        return params, loss.state(num_classes)
+        by_class = {part: getattr(remedies, part) for part in _BY_CLASS}
+        given = {part: jnp.float32(one) for part, one in by_class.items() if one is not None}
+        return params, loss.state(num_classes) | given
 
     def apply(
         params: Any,
@@ -44,8 +55,13 @@ def classification(loss: Loss, chosen: Mapping[str, Any], *, dtype: Any) -> Obje
         step: jax.Array | int,
         classes: Classes,
     ) -> Result:
-        inputs = Inputs(params, state, keys, step, chosen)
-        ramped = _ramped(fixed, ramps, step, neutral_margin=loss.neutral_margin)
+        by_class = {part: state[part] for part in state if part in _BY_CLASS}
+        memory = {part: state[part] for part in state if part not in by_class}
+        inputs = Inputs(params, memory, keys, step, chosen)
+        ramp = functools.partial(_ramped, ramps=ramps, step=step, neutral=loss.neutral_margin)
+        ramped, now = ramp(fixed), dict(by_class)
+        if "class_margins" in now and "margin" in ramps:
+            now["class_margins"] = ramp({**fixed, "margin": now["class_margins"]})["margin"]
         rows = losses.margin_rows(
             embeddings,
             params["weights"],
@@ -53,10 +69,11 @@ def classification(loss: Loss, chosen: Mapping[str, Any], *, dtype: Any) -> Obje
             rule(**{**fixed, **ramped, **loss.moving(inputs)}),
             bias=params["bias"] if loss.bias else None,
             context=loss.context(inputs),
+            remedies=remedies._replace(**now),
             classes=classes,
             dtype=dtype,
         )
-        state = {part: rows.state for part in state}
+        state = {part: rows.state for part in memory} | by_class
         hits = (rows.target > rows.hardest) & (labels >= 0)
         return rows.losses, state, {"correct": jnp.sum(hits, dtype=jnp.float32)}
 
@@ -163,12 +180,12 @@ def _split(chosen: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _ramped(
-    fixed: Mapping[str, Any], ramps: Mapping[str, int], step: Any, *, neutral_margin: float = 0.0
+    fixed: Mapping[str, Any], ramps: Mapping[str, int], step: Any, *, neutral: float = 0.0
 ) -> dict[str, Any]:
     """Margins rise linearly from 0 (a factor on the angle from 1), scales from 1."""
     done = {
         name: jnp.minimum(jnp.asarray(step, jnp.float32) / steps, 1)
         for name, steps in ramps.items()
     }
-    start = {"margin": neutral_margin, "scale": 1.0}
+    start = {"margin": neutral, "scale": 1.0}
     return {name: start[name] + (fixed[name] - start[name]) * share for name, share in done.items()}

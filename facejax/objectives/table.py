@@ -145,7 +145,7 @@ TABLE: dict[str, Loss] = {
 LOSSES: tuple[str, ...] = tuple(TABLE)
 
 # Keywords of the losses that are no hyperparameters here.
-_STRUCTURE = ("bias", "classes", "blend")
+_STRUCTURE = ("bias", "classes", "blend", *losses.Remedies._fields)
 
 
 def has_class_weights(name: str) -> bool:
@@ -161,6 +161,26 @@ def can_sample(name: str) -> bool:
 def needs_pairs(name: str) -> bool:
     """Whether a loss learns only from batches that hold several images of an identity."""
     return TABLE[name].needs_pairs
+
+
+def neutral_margin(name: str) -> float:
+    """The margin that is none: 0, or 1 where it is a factor."""
+    return TABLE[name].neutral_margin
+
+
+def remedies_taken(name: str) -> tuple[str, ...]:
+    """Which fields of `facejax.losses.Remedies` a loss takes."""
+    loss = TABLE[name]
+    if loss.make is not classification:
+        return ()
+    keywords = inspect.signature(loss.function).parameters
+    return tuple(part for part in losses.Remedies._fields if part in keywords)
+
+
+def _given(remedies: losses.Remedies) -> tuple[str, ...]:
+    """Which fields do something."""
+    given = remedies._asdict() | {"smoothing": remedies.smoothing if remedies.smooths else None}
+    return tuple(part for part, value in given.items() if value is not None)
 
 
 def hyperparameters(name: str) -> dict[str, Any]:
@@ -186,17 +206,24 @@ def hyperparameters(name: str) -> dict[str, Any]:
 
 
 def objective(
-    name: str, chosen: Mapping[str, Any] | None = None, *, dtype: Any = jnp.float32
+    name: str,
+    chosen: Mapping[str, Any] | None = None,
+    *,
+    remedies: losses.Remedies | None = None,
+    dtype: Any = jnp.float32,
 ) -> Objective:
     """The objective of a loss.
 
     Args:
       name: one of `LOSSES`.
       chosen: hyperparameters to be other than the defaults.
+      remedies: against wrong labels and unequal classes. What is by class, [C] of all classes, is
+        carried in the state.
       dtype: the type of the products' inputs; similarities, margin and softmax are float32.
 
     Raises:
-      UserError: on a loss, hyperparameter or choice that does not exist.
+      UserError: on a loss, hyperparameter or choice that does not exist, or a remedy that the loss
+        does not take.
     """
     defaults = hyperparameters(name)
     for extra in sorted(set(chosen or {}) - set(defaults)):
@@ -204,16 +231,28 @@ def objective(
         raise UserError(f"the loss {name} has no {extra}: its hyperparameters are {takes}")
     values = {**defaults, **(chosen or {})}
     loss = TABLE[name]
+    remedies = remedies or losses.Remedies()
+    given = _given(remedies)
+    for part in given:
+        if part not in remedies_taken(name):
+            raise UserError(
+                f"the loss {name} does not take {part}; it takes "
+                f"{', '.join(remedies_taken(name)) or 'none of its kind'}"
+            )
+    more = {"remedies": remedies} if given else {}
+    by_class = [one for one in remedies[:2] if one is not None]
+    count = len(by_class[0]) if by_class else 4
     try:
-        made = loss.make(loss, values, dtype=dtype)
-        jax.eval_shape(functools.partial(_try, made), jax.random.key(0))  # a bad choice shows here
+        made = loss.make(loss, values, dtype=dtype, **more)
+        attempt = functools.partial(_try, made, count)
+        jax.eval_shape(attempt, jax.random.key(0))  # a bad choice shows here
     except ValueError as error:
         raise UserError(f"the loss {name}: {error}") from error
     return made
 
 
-def _try(made: Objective, key: jax.Array) -> Any:
-    params, state = made.init(key, 4, 2)
+def _try(made: Objective, num_classes: int, key: jax.Array) -> Any:
+    params, state = made.init(key, num_classes, 2)
     rows = jnp.zeros((4, 2)), jnp.arange(4, dtype=jnp.int32)
     return made.apply(
         params, state, *rows, keys=jax.random.split(key, 4), step=0, classes=losses.Classes()

@@ -122,6 +122,12 @@ class Loss:
     epsilon: float | None = None  # multi_similarity
     temperature: float | None = None  # supcon
     regularizer: float | None = None  # n_pairs: on the squared length of the embeddings
+    smoothing: float = 0.0  # share of a label that is spread over all identities
+    negative_cap: float | None = None  # negatives above this cosine are left out; None: none are
+    class_margins: str = ""  # counts: more where images are few, `margin` at most; empty: one
+    margins_power: float = 0.25  # class_margins: the power of the counts that they fall by
+    class_weights: str = ""  # counts: more where images are few, 1 in the mean; empty: all alike
+    weights_beta: float = 0.999  # class_weights: 0 weighs all alike, next to 1 by 1 / images
 
 
 @dataclasses.dataclass(slots=True)

@@ -18,7 +18,13 @@ import optax
 
 from facejax import checkpoints, data, evaluation, files, models, objectives
 from facejax.errors import UserError
-from facejax.losses import Classes, sampling
+from facejax.losses import (
+    Classes,
+    Remedies,
+    margins_from_counts,
+    sampling,
+    weights_from_counts,
+)
 from facejax.synthetic import SyntheticFaces
 from facejax.training import head, optimizer, ranges, resume, settle, state, step
 from facejax.training.config import Config
@@ -203,17 +209,39 @@ def facts(config: Config, source: data.Source) -> checkpoints.Facts:
     }
 
 
-def objective(config: Config) -> objectives.Objective:
+def objective(config: Config, source: data.Source | None = None) -> objectives.Objective:
     """The objective, with the hyperparameters that the config sets.
+
+    Args:
+      config: of the run.
+      source: what it trains on, whose images are counted where the loss is to know; None to check
+        all else before there is one.
 
     Raises:
       UserError: on what the loss does not take.
     """
-    given = dataclasses.asdict(config.loss)
+    given, loss = dataclasses.asdict(config.loss), config.loss
     name = given.pop("name")
+    for part in (*Remedies._fields, "margins_power", "weights_beta"):
+        del given[part]
+    chosen = {part: value for part, value in given.items() if value is not None}
+    remedies = Remedies(smoothing=loss.smoothing, negative_cap=loss.negative_cap)
+    if source is None:
+        counts = jnp.ones(4)
+    else:
+        counts = jnp.asarray(np.bincount(source.labels, minlength=source.num_classes))
+    if loss.class_margins:
+        none = objectives.neutral_margin(name)
+        largest = (objectives.hyperparameters(name) | chosen)["margin"] - none
+        margins = margins_from_counts(counts, largest=largest, power=loss.margins_power)
+        remedies = remedies._replace(class_margins=none + margins)
+    if loss.class_weights:
+        weights = weights_from_counts(counts, beta=loss.weights_beta)
+        remedies = remedies._replace(class_weights=weights)
     return objectives.objective(
         name,
-        {part: value for part, value in given.items() if value is not None},
+        chosen,
+        remedies=remedies,
         dtype=config.head.dtype or config.model.dtype,
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from facejax import models, objectives
 from facejax.data import PRESETS, RESAMPLING
 from facejax.errors import UserError
+from facejax.losses import Remedies
 from facejax.training.config import Config, flat
 
 
@@ -113,6 +114,12 @@ RANGES: dict[str, _Range] = {
     "loss.epsilon": _COUNT_OR_0,
     "loss.temperature": _POSITIVE,
     "loss.regularizer": _COUNT_OR_0,
+    "loss.smoothing": _BELOW_1,
+    "loss.negative_cap": _Range("-1 to 1", lambda value: -1 <= value <= 1),
+    "loss.class_margins": _one_of("", "counts"),
+    "loss.margins_power": _COUNT_OR_0,
+    "loss.class_weights": _one_of("", "counts"),
+    "loss.weights_beta": _BELOW_1,
     "head.block_size": _at_least(-1),
     "head.sample_rate": _Range("more than 0, up to 1", lambda value: 0 < value <= 1),
     "head.dtype": _one_of("", *_DTYPES),
@@ -271,6 +278,13 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"config.loss.l_a {norms['l_a']} is not below config.loss.u_a {norms['u_a']}; change "
             "one of them"
         )
+    for part in Remedies._fields:
+        if getattr(loss, part) == getattr(type(loss)(), part):
+            continue
+        if part not in objectives.remedies_taken(loss.name):
+            yield f"config.loss.{part} is not for the loss {loss.name}; leave it out"
+        if part.startswith("class_") and head.sample_rate != 1:
+            yield f"config.loss.{part} needs all classes in a step: set config.head.sample_rate=1"
     sampled, fused, lazy = head.sample_rate != 1, head.fused, head.lazy_decay
     field = "sample_rate" if sampled else "fused" if fused else "lazy_decay"
     for applies, refusal in (

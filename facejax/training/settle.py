@@ -102,6 +102,16 @@ _IDLE = (
         "config.loss.distance is cosine",
     ),
     _Idle(
+        ("loss.margins_power",),
+        lambda config: not config.loss.class_margins,
+        "config.loss.class_margins is empty",
+    ),
+    _Idle(
+        ("loss.weights_beta",),
+        lambda config: not config.loss.class_weights,
+        "config.loss.class_weights is empty",
+    ),
+    _Idle(
         ("loss.rate",),
         lambda config: config.loss.update is False,
         "config.loss.update is False",
