@@ -3,10 +3,10 @@
     python benchmarks/near_duplicates.py
     python benchmarks/near_duplicates.py --pictures=20000 --alike=1000   # seconds
 
-The pictures are numbers with the spread that aligned faces have, one in fifty of them a noisy copy of
-another one, some of those mirrored; `--alike` more are one picture with noise, as frames of a video
-that stands still. Printed are the seconds, the peak of memory beyond the pictures, and the share of
-the copies that is found.
+The pictures are numbers that hang together as those of aligned faces do. One in fifty is a noisy
+copy of another one, half of those mirrored; `--alike` more are one picture with noise, as frames of
+a video that stands still. Printed are the seconds, the peak of memory beyond the pictures, and the
+share of the copies that is found.
 """
 
 import argparse

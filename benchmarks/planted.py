@@ -126,7 +126,7 @@ def _copy(
     if kind == "same file":
         shutil.copyfile(source, target)
         return
-    pixels = cv2.imread(str(source))
+    pixels = _pixels(source)
     side = len(pixels)
     if kind == "smaller":
         pixels = cv2.resize(pixels, (side * 5 // 8,) * 2, interpolation=cv2.INTER_AREA)
@@ -148,7 +148,7 @@ def _spoil(path: pathlib.Path, kind: str) -> None:
     if kind == "unreadable":
         path.write_bytes(path.read_bytes()[:1000])
         return
-    pixels = cv2.imread(str(path))
+    pixels = _pixels(path)
     if kind == "tiny":
         pixels = cv2.resize(pixels, (20, 20), interpolation=cv2.INTER_AREA)
     elif kind == "not_square":
@@ -156,3 +156,10 @@ def _spoil(path: pathlib.Path, kind: str) -> None:
     else:
         pixels = np.full_like(pixels, 40)
     cv2.imwrite(str(path), pixels)
+
+
+def _pixels(path: pathlib.Path) -> np.ndarray:
+    """uint8 BGR [H, W, 3], as OpenCV writes it."""
+    pixels = cv2.imread(str(path))
+    assert pixels is not None, path
+    return pixels

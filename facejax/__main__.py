@@ -13,6 +13,7 @@ from typing import NoReturn
 import facejax
 from facejax.commands import (
     align,
+    audit,
     calibrate,
     checkpoints,
     cluster,
@@ -30,7 +31,7 @@ from facejax.errors import UserError
 _COMMANDS = (
     *(detect, align, embed),
     *(enroll, identify, verify, cluster),
-    *(gallery, calibrate, checkpoints),
+    *(gallery, calibrate, audit, checkpoints),
 )
 
 

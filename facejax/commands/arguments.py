@@ -82,7 +82,7 @@ def add_face(parser: argparse.ArgumentParser) -> None:
 def add_threshold(parser: argparse.ArgumentParser, *, far: bool = True) -> None:
     """--threshold, and --far in its place."""
     parser.add_argument(
-        "--threshold", type=_cosine, metavar="COSINE", help="from which similarity it is the same"
+        "--threshold", type=cosine, metavar="COSINE", help="from which similarity it is the same"
     )
     if far:
         parser.add_argument(
@@ -105,15 +105,16 @@ def share(text: str) -> float:
     return _share(text)
 
 
+def cosine(text: str) -> float:
+    """A similarity, from -1 to 1."""
+    return _number(text, "a cosine, from -1 to 1", -1.0, 1.0)
+
+
 def whole_number(text: str) -> int:
     """A whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
     return int(text)
-
-
-def _cosine(text: str) -> float:
-    return _number(text, "a cosine, from -1 to 1", -1.0, 1.0)
 
 
 def _pixels(text: str) -> float:

@@ -17,6 +17,7 @@ SIZE = 64  # numbers of a picture, and bits of its hash
 CORRELATION = 0.9  # from which two pictures are one
 _SIDE = 32  # to which pictures are shrunk before their frequencies are taken
 _FLAT = 2.0  # levels: a picture whose grey varies less has nothing to compare
+_LACKING = 0.02  # of the largest deviation
 _APART = 12  # bits: pairs whose whole hashes differ in more are not looked at
 _WINDOW = 1024  # of more hashes than these in one place, only the next in order are compared
 _CHUNK = 1 << 21  # pairs at a time
@@ -101,8 +102,11 @@ def find(
     used = told[told.any(axis=1)]
     if len(used) < 2:
         return _joined([], 0)
-    middle, mean = np.median(used, axis=0), used.mean(axis=0)
-    deviation = np.maximum(used.std(axis=0), 1e-6)
+    mean, deviation = used.mean(axis=0), used.std(axis=0)
+    # A frequency that the set lacks is rounding: it has no bit, and little weight.
+    least = _LACKING * deviation.max()
+    middle = np.where(deviation > least, np.median(used, axis=0), np.inf)
+    deviation = np.maximum(deviation, max(least, 1e-6))
     mine = np.flatnonzero(pictures.any(axis=1))
     theirs = mine if others is None else np.flatnonzero(others.any(axis=1))
     table = pictures if others is None else others
@@ -155,8 +159,8 @@ def close_pairs(
         so that time and memory grow with N, not its square, where very many are alike.
 
     Yields:
-      first int64 [p], second int64 [p] (larger, where there are no others) and how many hashes met more than a window. A pair may come
-      up to `bands` times.
+      first int64 [p] and second int64 [p], the larger one where there are no others; and how many
+      hashes met more than a window. A pair may come up to `bands` times.
     """
     if not 3 <= bands <= 16:
         raise ValueError(f"bands is {bands}, and must be 3 to 16")
@@ -165,8 +169,8 @@ def close_pairs(
         shift = np.uint64(64 - (high - low))
         asking, ask_order = _sorted(hashes, low)
         table, order = (asking, ask_order) if others is None else _sorted(others, low)
-        values = np.arange((1 << (high - low)) + 1, dtype=np.uint64)
-        starts = np.searchsorted(table >> shift, values)
+        held = np.bincount((table >> shift).astype(np.int64), minlength=1 << (high - low))
+        starts = np.concatenate([[0], np.cumsum(held)])
         for flip in (0, *(1 << bit for bit in range(int(shift), 64))):
             chosen = np.arange(len(asking))
             if others is None and flip:  # of two that differ in this bit, the one without it asks

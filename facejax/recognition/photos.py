@@ -16,6 +16,7 @@ from facejax.errors import UserError
 PhotoLike = str | os.PathLike[str] | bytes | np.ndarray
 Photos = PhotoLike | Iterable[PhotoLike]
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 
@@ -145,7 +146,7 @@ def threads() -> int:
 
 
 def read_ahead(
-    work: Callable[[Photo], T], photos: Iterable[Photo], *, workers: int | None = None
+    work: Callable[[Item], T], photos: Iterable[Item], *, workers: int | None = None
 ) -> Iterator[T]:
     """Does some work on each photo in threads, ahead of the consumer; the results are in order.
 
@@ -153,7 +154,7 @@ def read_ahead(
 
     Args:
       work: what is done with a photo, such as reading it.
-      photos: of `expand`.
+      photos: of `expand`, or what else stands for a photo.
       workers: number of threads; None is one a core.
 
     Yields:
