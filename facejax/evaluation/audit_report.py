@@ -22,6 +22,7 @@ from facejax.page import Html
 SHOWN = 60  # of each kind, on the page
 _SIDE = 112  # pixels of a picture there
 _BESIDE = 3  # pictures of each of two identities
+_LEAST = 4  # pictures that a row has room for, so that a few are not shown larger than many
 _GAP = 8
 
 
@@ -320,8 +321,8 @@ def _page(
         same = judged.same
         yield page.heading("Likely one person under two names")
         yield page.paragraph(
-            f"Centers at least {judged.same_threshold:.3f} alike: by chance, about one pair of all "
-            "would be. Siblings are found too."
+            f"Centers at least {judged.same_threshold:.3f} alike; the default is what about one of "
+            "all pairs reaches by chance. Siblings are found too."
         )
         yield from _sheet(
             range(len(same.first)),
@@ -429,7 +430,7 @@ def _and_more(count: int) -> Html:
 
 def _some(inspection: Inspection, identity: int, suspect: np.ndarray) -> list[int]:
     """A few images of an identity, those that are not suspect first."""
-    images = np.flatnonzero((inspection.labels == identity) & inspection.readable)
+    images = np.flatnonzero((inspection.labels == identity) & inspection.pictures.any(axis=1))
     return images[np.argsort(suspect[images], kind="stable")][:_BESIDE].tolist()
 
 
@@ -445,6 +446,8 @@ def _joined(*parts: Sequence[np.ndarray]) -> bytes:
         if columns and part:
             columns.append(gap)
         columns += part
+    missing = max(0, _LEAST * _SIDE - sum(column.shape[1] for column in columns))
+    columns.append(np.full((_SIDE, missing, 3), 255, np.uint8))
     picture = np.concatenate(columns, axis=1)
     return cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
 
