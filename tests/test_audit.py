@@ -134,6 +134,17 @@ def test_the_clean_list(found, folder, tmp_path):
     assert len(lines) + gone == len(found.inspection.ids)
 
 
+def test_of_two_copies_that_which_is_most_like_its_identity_stays(folder):
+    found = audit(
+        folder_source(folder),
+        recognizer=stand_ins.Recognizer(thresholds=THRESHOLDS),
+        own_threshold=-1.0,  # nothing is suspect
+    )
+    duplicates = named(found, clean(found).dropped["duplicate"])
+    assert "p05/4-0.png" in duplicates  # although p05 has more images
+    assert "p04/4-0.png" not in duplicates
+
+
 def test_without_a_recognizer_the_copy_in_the_larger_identity_stays(folder):
     found = audit(folder_source(folder))
     assert found.judgement is None
