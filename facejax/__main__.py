@@ -13,6 +13,7 @@ from typing import NoReturn
 import facejax
 from facejax.commands import (
     align,
+    audit,
     calibrate,
     checkpoints,
     cluster,
@@ -32,7 +33,7 @@ from facejax.errors import UserError
 _COMMANDS = (
     *(detect, align, embed),
     *(enroll, identify, verify, cluster, report),
-    *(gallery, calibrate, pairs, checkpoints),
+    *(gallery, calibrate, audit, pairs, checkpoints),
 )
 
 

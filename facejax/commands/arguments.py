@@ -88,7 +88,7 @@ def add_threshold(parser: argparse.ArgumentParser, *, far: bool = True, fpir: bo
     """--threshold, and --far and --fpir in its place: one of them."""
     one = parser.add_mutually_exclusive_group()
     one.add_argument(
-        "--threshold", type=_cosine, metavar="COSINE", help="from which similarity it is the same"
+        "--threshold", type=cosine, metavar="COSINE", help="from which similarity it is the same"
     )
     if far:
         one.add_argument(
@@ -107,6 +107,11 @@ def add_threshold(parser: argparse.ArgumentParser, *, far: bool = True, fpir: bo
         )
 
 
+def cosine(text: str) -> float:
+    """A cosine."""
+    return _number(text, "a cosine, from -1 to 1", -1.0, 1.0)
+
+
 def margin(text: str) -> float:
     """What one cosine is to be ahead of another."""
     return _number(text, "a number from 0 to 2", 0.0, 2.0)
@@ -117,10 +122,6 @@ def whole_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
     return int(text)
-
-
-def _cosine(text: str) -> float:
-    return _number(text, "a cosine, from -1 to 1", -1.0, 1.0)
 
 
 def _pixels(text: str) -> float:
