@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from facejax.data.dataset import check_labels, dataset_source
     from facejax.data.images import IMAGE_SUFFIXES, decode, is_hidden, is_image
     from facejax.data.pipeline import batches, padded_batches, read_images
+    from facejax.data.recordio import recordio_source, write_recordio
     from facejax.data.sources import Source, fingerprint, folder_source, identity_names
 
 __all__ = [
@@ -33,12 +34,16 @@ __all__ = [
     "normalize",
     "padded_batches",
     "read_images",
+    "recordio_source",
+    "write_recordio",
 ]
+
+_FILES = ("images", "sources", "dataset", "build", "pipeline", "recordio")
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for file in ("images", "sources", "dataset", "build", "pipeline"):
+        for file in _FILES:
             module = importlib.import_module(f"facejax.data.{file}")
             if hasattr(module, name):
                 return getattr(module, name)
