@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from facejax.data.build import build_dataset
     from facejax.data.dataset import check_labels, dataset_source
     from facejax.data.images import IMAGE_SUFFIXES, decode, is_hidden, is_image
+    from facejax.data.lists import list_source
     from facejax.data.pipeline import batches, padded_batches, read_images
     from facejax.data.recordio import recordio_source, write_recordio
     from facejax.data.sources import Source, fingerprint, folder_source, identity_names
@@ -31,6 +32,7 @@ __all__ = [
     "identity_names",
     "is_hidden",
     "is_image",
+    "list_source",
     "normalize",
     "padded_batches",
     "read_images",
@@ -38,7 +40,7 @@ __all__ = [
     "write_recordio",
 ]
 
-_FILES = ("images", "sources", "dataset", "build", "pipeline", "recordio")
+_FILES = ("images", "sources", "dataset", "build", "pipeline", "recordio", "lists")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import stat
 import threading
 from typing import Any
 
@@ -33,9 +34,12 @@ class ReadAt:
 
     def _open(self) -> None:
         try:
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            # a pipe, which would wait for ever, is opened at once and refused
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             raise _unreadable(self.path, error) from error
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            raise UserError(f"{self.path} cannot be read (it is no file): give a file.")
 
     def read(self, offset: int, count: int) -> bytes:
         """Bytes of the file; fewer only at its end.
