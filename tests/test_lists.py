@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import facejax.data.read_at
 from facejax.data import folder_source, list_source
 from facejax.errors import UserError
 from tests.pictures import assert_one_sentence, encode, smooth, write_folder
@@ -140,7 +141,8 @@ def test_lists_without_images_and_lists_that_are_none(faces, tmp_path):
     assert "cannot be read" in refusal(faces)
 
 
-def test_what_changes_afterwards_is_noticed(faces):
+def test_what_changes_afterwards_is_noticed(faces, monkeypatch):
+    monkeypatch.setattr(facejax.data.read_at, "CHECK_EVERY", 0)
     path = write(faces, "Ann/Ann_0001.jpg 1\nBob/Bob_0001.jpg 2\n")
     source = list_source(path)
     image = faces / "Ann" / "Ann_0001.jpg"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import facejax.data.read_at
 from facejax.data import decode, folder_source
 from facejax.data.recordio import framed, recordio_source, write_recordio
 from facejax.errors import UserError
@@ -169,7 +170,8 @@ def test_memory_is_16_bytes_a_record(tmp_path):
     assert sum(array.nbytes for array in arrays) == 16 * count
 
 
-def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path):
+def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(facejax.data.read_at, "CHECK_EVERY", 0)
     folder = by_hand.write(tmp_path, PEOPLE)
     source = recordio_source(folder)
     copy = pickle.dumps(source)

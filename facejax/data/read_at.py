@@ -4,16 +4,20 @@ import os
 import pathlib
 import stat
 import threading
+import time
 from typing import Any
 
 from facejax.errors import UserError
+
+CHECK_EVERY = 1.0  # seconds; to ask after a file takes as long as to read a few kilobytes of it
+_WINDOW = 1 << 16
 
 
 class ReadAt:
     """An open file without a position of its own.
 
-    A copy of it (pickled, say, for a worker) opens the file anew. Every read compares the file's
-    size and time of change with those that it had when it was first opened, so that a file that is
+    A copy of it (pickled, say, for a worker) opens the file anew. Every second its size and time of
+    change are compared with those that it had when it was first opened, so that a file that is
     written to while it is read is noticed; one that is replaced is read on as it was.
     """
 
@@ -31,6 +35,7 @@ class ReadAt:
         status = os.fstat(self._descriptor)
         self.size = status.st_size
         self._changed_ns = status.st_mtime_ns
+        self._checked = time.monotonic()
 
     def _open(self) -> None:
         try:
@@ -53,7 +58,8 @@ class ReadAt:
         """
         count = max(0, min(count, self.size - offset))
         try:
-            self.check()
+            if time.monotonic() >= self._checked + CHECK_EVERY:
+                self.check()
             content = os.pread(self._descriptor, count, offset)
             while len(content) < count:  # a signal, or more than the system gives at a time
                 more = os.pread(self._descriptor, count - len(content), offset + len(content))
@@ -73,6 +79,7 @@ class ReadAt:
         status = os.fstat(self._descriptor)
         if (status.st_size, status.st_mtime_ns) != (self.size, self._changed_ns):
             raise self._changed()
+        self._checked = time.monotonic()
 
     def _changed(self) -> UserError:
         return UserError(
@@ -90,6 +97,27 @@ class ReadAt:
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
+
+
+class Ahead:
+    """A `ReadAt` that is read from front to back by one thread, a window at a time."""
+
+    def __init__(self, file: ReadAt) -> None:
+        self.path, self.size = file.path, file.size
+        self._file, self._start, self._window = file, 0, b""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """As `ReadAt.read`."""
+        at = offset - self._start
+        if at < 0 or at + count > len(self._window):
+            if count > _WINDOW:
+                return self._file.read(offset, count)
+            self._start, self._window, at = offset, self._file.read(offset, _WINDOW), 0
+        return self._window[at : at + count]
+
+    def check(self) -> None:
+        """As `ReadAt.check`."""
+        self._file.check()
 
 
 class PerThread(threading.local):

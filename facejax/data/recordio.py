@@ -28,7 +28,7 @@ from facejax import files
 from facejax.data.folder import counted
 from facejax.data.images import decode
 from facejax.data.labels import number_labels, read_names
-from facejax.data.read_at import ReadAt
+from facejax.data.read_at import Ahead, ReadAt
 from facejax.data.sources import Source, identity_names
 from facejax.errors import UserError
 
@@ -39,7 +39,10 @@ _HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _LARGEST = (1 << 29) - 1  # bytes of a part
 _FLOAT_INTEGERS = 1 << 24  # beyond, float32 has not every whole number
+_USUAL = 1 << 14  # bytes that are read at a time, more than most records have
 IDENTITIES = "identities.json"
+
+_File = ReadAt | Ahead
 
 
 class RecordSource:
@@ -101,12 +104,13 @@ def recordio_source(path: files.Path, *, progress: bool = False) -> RecordSource
     path = _only_file(files.expand(path))
     file = ReadAt(path)
     index = path.with_suffix(".idx")
-    places = _indexed(file, ReadAt(index)) if index.exists() else _scanned(file)
+    ahead = Ahead(file)
+    places = _indexed(file, ReadAt(index)) if index.exists() else _scanned(ahead)
     offsets, keys, labels = array.array("q"), array.array("I"), array.array("i")
     without_image = read = 0
     bar = tqdm.tqdm(places, "reading headers", unit=" records", delay=3, disable=not progress)
     for key, offset in bar:
-        head, length = _head(file, offset)
+        head, length = _head(ahead, offset)
         read += _FRAME.size + length
         if read > file.size:  # nor does it take for ever
             raise UserError(f"{index} leads to some records twice: remove it, and it is made anew.")
@@ -248,7 +252,7 @@ def _only_file(path: pathlib.Path) -> pathlib.Path:
     return found[0]
 
 
-def _indexed(file: ReadAt, index: ReadAt) -> Iterator[tuple[int | None, int]]:
+def _indexed(file: _File, index: _File) -> Iterator[tuple[int | None, int]]:
     """The number and the place of each record that an index has, in its order."""
     with index.path.open("rb") as lines:
         place = 0
@@ -264,7 +268,7 @@ def _indexed(file: ReadAt, index: ReadAt) -> Iterator[tuple[int | None, int]]:
                 yield int(key), int(offset)
 
 
-def _scanned(file: ReadAt) -> Iterator[tuple[int | None, int]]:
+def _scanned(file: _File) -> Iterator[tuple[int | None, int]]:
     """The place of each record, by going through the file."""
     offset = 0
     while offset < file.size:
@@ -275,7 +279,7 @@ def _scanned(file: ReadAt) -> Iterator[tuple[int | None, int]]:
             offset = after
 
 
-def _part(file: ReadAt, offset: int, start: bytes = b"") -> tuple[int, int, int]:
+def _part(file: _File, offset: int, start: bytes = b"") -> tuple[int, int, int]:
     """What part of a record stands at a place, its length, and where the next is.
 
     `start` is what is known of its bytes.
@@ -292,7 +296,7 @@ def _part(file: ReadAt, offset: int, start: bytes = b"") -> tuple[int, int, int]
     return kind, length, offset + _FRAME.size + length + -length % 4
 
 
-def _parts(file: ReadAt, offset: int, first: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
+def _parts(file: _File, offset: int, first: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
     """Where the contents of a record's parts are, and how long; `first` is of `_part`."""
     kind, length, after = first
     if kind not in (_WHOLE, _FIRST):
@@ -308,13 +312,17 @@ def _parts(file: ReadAt, offset: int, first: tuple[int, int, int]) -> Iterator[t
         yield start + _FRAME.size, length
 
 
-def _content(file: ReadAt, offset: int) -> bytes:
+def _content(file: _File, offset: int) -> bytes:
     """The content of the record at a place."""
-    parts = _parts(file, offset, _part(file, offset))
+    start = file.read(offset, _USUAL)
+    kind, length, _ = first = _part(file, offset, start)
+    if kind == _WHOLE and _FRAME.size + length <= len(start):
+        return start[_FRAME.size : _FRAME.size + length]
+    parts = _parts(file, offset, first)
     return _MAGIC.join([file.read(start, length) for start, length in parts])
 
 
-def _head(file: ReadAt, offset: int) -> tuple[bytes, int]:
+def _head(file: _File, offset: int) -> tuple[bytes, int]:
     """The header of a record and a label behind it, and the length of its whole content."""
     if offset > file.size:
         raise _broken(file, offset, "is behind the end")
@@ -333,7 +341,7 @@ def _head(file: ReadAt, offset: int) -> tuple[bytes, int]:
     return head, length
 
 
-def _image_at(file: ReadAt, offset: int, head: bytes, length: int) -> int:
+def _image_at(file: _File, offset: int, head: bytes, length: int) -> int:
     """Where the image begins in a content of so many bytes, the first of which are given."""
     if length < _HEADER.size:
         raise _broken(file, offset, f"has {length} bytes, fewer than a header")
@@ -343,7 +351,7 @@ def _image_at(file: ReadAt, offset: int, head: bytes, length: int) -> int:
     return _HEADER.size + 4 * flag
 
 
-def _label(file: ReadAt, offset: int, head: bytes, *, flag: int, label: float) -> int:
+def _label(file: _File, offset: int, head: bytes, *, flag: int, label: float) -> int:
     if flag:
         (label,) = struct.unpack_from("<f", head, _HEADER.size)
     if not (math.isfinite(label) and label == int(label) and 0 <= label <= _FLOAT_INTEGERS):
@@ -371,7 +379,8 @@ def _property(path: pathlib.Path, identities: int) -> tuple[str, ...]:
     return (f"{int(promised)} identities are promised, {identities} have images",)
 
 
-def _broken(file: ReadAt, offset: int, what: str) -> UserError:
+def _broken(file: _File, offset: int, what: str) -> UserError:
+    file.check()
     return UserError(
         f"{file.path} at byte {offset} {what}: get the file again, or remove its .idx if that is "
         "of another file."
