@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from facejax.data.dataset import check_labels, dataset_source
     from facejax.data.images import IMAGE_SUFFIXES, decode, is_hidden, is_image
     from facejax.data.lists import list_source
+    from facejax.data.open import Place, open_place, open_source, source_places
     from facejax.data.pipeline import batches, padded_batches, read_images
     from facejax.data.recordio import recordio_source, write_recordio
     from facejax.data.sources import Source, fingerprint, folder_source, identity_names
+    from facejax.data.views import join_sources, select, select_records
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "Place",
     "Source",
     "augment",
     "batches",
@@ -32,15 +35,24 @@ __all__ = [
     "identity_names",
     "is_hidden",
     "is_image",
+    "join_sources",
     "list_source",
     "normalize",
+    "open_place",
+    "open_source",
     "padded_batches",
     "read_images",
     "recordio_source",
+    "select",
+    "select_records",
+    "source_places",
     "write_recordio",
 ]
 
-_FILES = ("images", "sources", "dataset", "build", "pipeline", "recordio", "lists")
+_FILES = (
+    *("images", "sources", "dataset", "build", "pipeline"),
+    *("recordio", "lists", "views", "open"),
+)
 
 
 def __getattr__(name: str) -> Any:

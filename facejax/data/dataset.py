@@ -35,6 +35,7 @@ class DatasetSource:
     content: str  # the fingerprint of what it was built from
     skipped: tuple[tuple[str, str], ...]  # the damaged images that were left out, and why
     passed_over: tuple[str, ...]  # what was left out, as in a `FolderSource`
+    checked: bool = True  # the images, when they were written
 
     @property
     def num_classes(self) -> int:

@@ -10,7 +10,6 @@ import grain
 import numpy as np
 
 from facejax import files
-from facejax.data.dataset import DatasetSource
 from facejax.data.images import decode, read_file
 from facejax.data.sources import Source
 from facejax.errors import UserError
@@ -28,20 +27,26 @@ def batches(
     threads: int | None = None,
     prefetch: int = 4,
     per_identity: int = 0,
+    balance: float = 0.0,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, of records or of identities.
 
-    Without `per_identity` every record comes once per epoch. With K = `per_identity`
-    a batch holds K images of each of batch_size * process_count / K different identities, side by
-    side, and every process gets whole identities. They come in shuffled passes over all
-    identities, each in a new order; those left at the end of a pass, too few for a batch, sit it
-    out. The K images are drawn anew each time, all different where the identity has K of them.
+    Every record comes once per epoch, unless `balance` or `per_identity` says otherwise.
 
-    Batch n is a pure function of (source, seed, n, batch_size * process_count, K): the number of
-    threads and where the iteration began do not change it, and the processes' n-th batches, one
-    behind the other, are the n-th batch of one process alone. So the position in the data is the
-    step number, and nothing else need be saved to resume. Each epoch has an order of its own; a
-    batch may straddle two epochs.
+    With `balance` each row is drawn by itself: an identity with n images in proportion to
+    n^(1 - balance), and then one of its images; at 1 all identities come equally often.
+
+    With K = `per_identity` a batch holds K images of each of batch_size * process_count / K
+    different identities, side by side, and every process gets whole identities. They come in
+    shuffled passes over all identities, each in a new order; those left at the end of a pass, too
+    few for a batch, sit it out. The K images are drawn anew each time, all different where the
+    identity has K of them.
+
+    Batch n is a pure function of (source, seed, n, batch_size * process_count, K, balance): the
+    number of threads and where the iteration began do not change it, and the processes' n-th
+    batches, one behind the other, are the n-th batch of one process alone. So the position in the
+    data is the step number, and nothing else need be saved to resume. Each epoch has an order of
+    its own; a batch may straddle two epochs.
 
     Args:
       source: the records; may be smaller than a batch.
@@ -55,6 +60,7 @@ def batches(
         one per core, at most 16.
       prefetch: batches that are made ahead of the caller.
       per_identity: K, a divisor of the batch size; 0 draws records, whosever they are.
+      balance: 0 <= balance <= 1; only without `per_identity`.
 
     Returns:
       An iterator of `{"image": uint8 [batch_size, image_size, image_size, 3] RGB, "label": int32
@@ -69,17 +75,22 @@ def batches(
         raise ValueError(
             f"out of range: {batch_size=}, {start=}, {process_index=}, {process_count=}"
         )
-    if per_identity < 0:
-        raise ValueError(f"out of range: {per_identity=}")
+    if per_identity < 0 or not 0 <= balance <= 1:
+        raise ValueError(f"out of range: {per_identity=}, {balance=}")
+    if per_identity and balance:
+        raise ValueError(f"give one of {per_identity=} and {balance=}")
     if len(source) == 0:
         raise ValueError("the source is empty")
     read = _reader(source, image_size)
-    if per_identity == 0:
+    if not per_identity and not balance:
         numbers = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
         shares = numbers.map(read).batch(batch_size, drop_remainder=True)
         rows = shares[process_index::process_count]
     else:
-        groups = _identity_batches(source, batch_size, process_count, per_identity, seed)
+        if per_identity:
+            groups = _identity_batches(source, batch_size, process_count, per_identity, seed)
+        else:
+            groups = _balanced_batches(source, batch_size * process_count, balance, seed)
 
         def read_share(group: np.ndarray) -> dict[str, np.ndarray]:
             mine = np.split(group.ravel(), process_count)[process_index]
@@ -170,11 +181,31 @@ def _identity_batches(
     return groups.batch(wanted, drop_remainder=True).repeat()
 
 
+def _balanced_batches(source: Source, rows: int, balance: float, seed: int) -> grain.MapDataset:
+    """Endless batches of all processes: record numbers [rows]."""
+    labels = np.asarray(source.labels)
+    by_identity = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    starts = np.cumsum(counts) - counts
+    weights = np.where(counts > 0, counts.astype(np.float64) ** (1 - balance), 0.0)
+    shares = np.cumsum(weights) / weights.sum()
+
+    def draw(_: int, generator: np.random.Generator) -> np.ndarray:
+        identities = np.searchsorted(shares, generator.random(rows), side="right")
+        identities = np.minimum(identities, len(counts) - 1)  # the last share is 1 but for rounding
+        within = (generator.random(rows) * counts[identities]).astype(np.int64)
+        return by_identity[starts[identities] + within]
+
+    batches_per_epoch = max(1, len(labels) // rows)
+    drawn = grain.MapDataset.source(range(batches_per_epoch)).seed(seed).random_map(draw)
+    return drawn.repeat()
+
+
 def _reader(source: Source, image_size: int) -> Callable[[int], dict[str, Any]]:
     """From the number of a record to its row of a batch."""
     _one_thread_per_image()
     # To find that an image is whole holds up the other threads, and once is enough.
-    whole = np.full(len(source), isinstance(source, DatasetSource))
+    whole = np.full(len(source), getattr(source, "checked", False))
 
     def read(number: int) -> dict[str, Any]:
         record = source[int(number)]
