@@ -21,6 +21,7 @@ from facejax.commands import (
     enroll,
     gallery,
     identify,
+    prepare,
     verify,
 )
 from facejax.commands.outcome import printable
@@ -31,6 +32,7 @@ _COMMANDS = (
     *(detect, align, embed),
     *(enroll, identify, verify, cluster),
     *(gallery, calibrate, checkpoints),
+    *(prepare,),
 )
 
 

@@ -36,7 +36,7 @@ def test_a_path_recognises_itself(faces, tmp_path):
         ("d/0.tar", "tar"),
         ("e/dataset_info.json", "dataset"),
         ("f/faces-1/dataset_info.json", "dataset"),
-        ("g/packed.json", "dataset"),
+        ("g/images.npy", "dataset"),
         ("h/notes.txt", "folder"),
     ):
         path = tmp_path / name

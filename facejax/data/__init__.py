@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from facejax.data.images import IMAGE_SUFFIXES, decode, is_hidden, is_image
     from facejax.data.lists import list_source
     from facejax.data.open import Place, open_place, open_source, source_places
+    from facejax.data.packed import pack_dataset, packed_source
     from facejax.data.pipeline import batches, padded_batches, read_images
     from facejax.data.recordio import recordio_source, write_recordio
     from facejax.data.sources import Source, fingerprint, folder_source, identity_names
@@ -40,6 +41,8 @@ __all__ = [
     "normalize",
     "open_place",
     "open_source",
+    "pack_dataset",
+    "packed_source",
     "padded_batches",
     "read_images",
     "recordio_source",
@@ -51,7 +54,7 @@ __all__ = [
 
 _FILES = (
     *("images", "sources", "dataset", "build", "pipeline"),
-    *("recordio", "lists", "views", "open"),
+    *("recordio", "lists", "views", "open", "packed"),
 )
 
 

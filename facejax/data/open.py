@@ -20,7 +20,7 @@ _SUFFIXES = {
     ".tar": "tar",
 }
 _DATASET = "dataset_info.json"  # what TFDS writes beside a dataset
-_PACKED = "packed.json"
+_PACKED = "images.npy"
 
 
 class Place(NamedTuple):
@@ -93,11 +93,12 @@ def open_place(place: Place, *, sessions: bool = False, progress: bool = False) 
     # What a kind needs is imported where it is wanted: some of it takes a second.
     from facejax.data.dataset import dataset_source
     from facejax.data.lists import list_source
+    from facejax.data.packed import packed_source
     from facejax.data.recordio import recordio_source
 
     openers: dict[str, Callable[[str], Source]] = {
         "folder": lambda path: folder_source(path, sessions=sessions),
-        "dataset": dataset_source,
+        "dataset": lambda path: (packed_source if _packed(path) else dataset_source)(path),
         "list": lambda path: list_source(path, progress=progress),
         "rec": lambda path: recordio_source(path, progress=progress),
     }
@@ -139,8 +140,12 @@ def _kind_of(text: str) -> str:
     return found[0] if found else "folder"
 
 
+def _packed(text: str) -> bool:
+    return any(_finds(files.expand(text), mark) for mark in (_PACKED, f"*/{_PACKED}"))
+
+
 def _finds(folder: pathlib.Path, pattern: str) -> bool:
-    return next(folder.glob(pattern), None) is not None
+    return any(found.parent.name[:1] != "." for found in folder.glob(pattern))
 
 
 def _exists(text: str) -> bool:
