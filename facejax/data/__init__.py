@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from facejax.data.lists import list_source
     from facejax.data.open import Place, open_place, open_source, source_places
     from facejax.data.packed import pack_dataset, packed_source
+    from facejax.data.parquet import parquet_source
     from facejax.data.pipeline import batches, padded_batches, read_images
     from facejax.data.recordio import recordio_source, write_recordio
     from facejax.data.sources import Source, fingerprint, folder_source, identity_names
+    from facejax.data.tars import tar_source
+    from facejax.data.tfds_by_name import build_lfw, tfds_source
     from facejax.data.views import join_sources, select, select_records
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "augment",
     "batches",
     "build_dataset",
+    "build_lfw",
     "check_labels",
     "dataset_source",
     "decode",
@@ -44,17 +48,20 @@ __all__ = [
     "pack_dataset",
     "packed_source",
     "padded_batches",
+    "parquet_source",
     "read_images",
     "recordio_source",
     "select",
     "select_records",
     "source_places",
+    "tar_source",
+    "tfds_source",
     "write_recordio",
 ]
 
 _FILES = (
     *("images", "sources", "dataset", "build", "pipeline"),
-    *("recordio", "lists", "views", "open", "packed"),
+    *("recordio", "lists", "views", "open", "packed", "parquet", "tars", "tfds_by_name"),
 )
 
 

@@ -94,13 +94,19 @@ def open_place(place: Place, *, sessions: bool = False, progress: bool = False) 
     from facejax.data.dataset import dataset_source
     from facejax.data.lists import list_source
     from facejax.data.packed import packed_source
+    from facejax.data.parquet import parquet_source
     from facejax.data.recordio import recordio_source
+    from facejax.data.tars import tar_source
+    from facejax.data.tfds_by_name import tfds_source
 
     openers: dict[str, Callable[[str], Source]] = {
         "folder": lambda path: folder_source(path, sessions=sessions),
         "dataset": lambda path: (packed_source if _packed(path) else dataset_source)(path),
         "list": lambda path: list_source(path, progress=progress),
         "rec": lambda path: recordio_source(path, progress=progress),
+        "parquet": parquet_source,
+        "tar": lambda path: tar_source(path, progress=progress),
+        "tfds": lambda name: tfds_source(name, progress=progress),
     }
     return openers[place.kind](place.path)
 
