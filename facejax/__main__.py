@@ -23,6 +23,7 @@ from facejax.commands import (
     gallery,
     identify,
     pairs,
+    prepare,
     report,
     verify,
 )
@@ -33,7 +34,8 @@ from facejax.errors import UserError
 _COMMANDS = (
     *(detect, align, embed),
     *(enroll, identify, verify, cluster, report),
-    *(gallery, calibrate, audit, pairs, checkpoints),
+    *(prepare, audit, pairs),
+    *(gallery, calibrate, checkpoints),
 )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facejax import data
-from facejax.data.pipeline import stand_ins
+from facejax.data.unreadable import stand_ins
 from facejax.errors import UserError
 from facejax.training.bad_records import BadRecords
 from tests.pictures import encode

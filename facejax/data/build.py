@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from facejax import files
-from facejax.data import dataset, hashes, images, manifest
+from facejax.data import dataset, hashes, images, manifest, shards
 from facejax.data.dataset import DatasetSource, first_line
 from facejax.data.folder import counted, few
 from facejax.data.sources import (
@@ -27,8 +27,6 @@ from facejax.data.sources import (
     identity_names,
 )
 from facejax.errors import UserError
-
-_VERSION = "1.0.0"
 
 
 def build_dataset(
@@ -45,8 +43,9 @@ def build_dataset(
     an unchanged source is not written again; see `facejax.data.fingerprint`. Of a folder only the
     files that changed since the last call are read to know that. A dataset that was damaged since
     is written anew. Every image is decoded once, to check it. The dataset appears in `directory`
-    all at once, when it is whole; processes on one machine that build the same dataset wait for
-    the first of them. A directory that cannot be written will do where it has the dataset.
+    all at once, when it is whole; what a killed process left is gone on with, and its finished
+    shards are kept. Processes on one machine that build the same dataset wait for the first of
+    them. A directory that cannot be written will do where it has the dataset.
 
     Args:
       source: the records; images that are arrays are stored as PNG.
@@ -71,25 +70,30 @@ def build_dataset(
         raise ValueError("the source is empty")
     directory = files.expand(directory)
     dataset.check_labels(source, source.num_classes)
-    with _locked(directory, name) as unwritable:
-        content, digests = _content(source, directory, name, progress=progress)
+    with locked(directory, name) as unwritable:
+        content, digests = content_of(source, directory, name, progress=progress)
         final = directory / f"{name}-{content[:16]}"
         built = _found(final)
         if built is None:
             if unwritable is not None:
-                raise _not_written(directory, unwritable) from unwritable
+                raise not_written(directory, unwritable) from unwritable
             writer = _Writer(source, digests, skip=damaged == "skip", progress=progress)
             _write(writer, final, name=name, content=content)
             built = dataset.dataset_source(final)
     if built.skipped and damaged == "refuse":  # it was written with "skip"
-        raise _damaged_images(built.skipped)
+        raise damaged_images(built.skipped)
     passed_over = getattr(source, "passed_over", ()) + built.passed_over
     return dataclasses.replace(built, passed_over=passed_over)
 
 
 @contextlib.contextmanager
-def _locked(directory: pathlib.Path, name: str) -> Iterator[OSError | None]:
-    """Holds the lock of those who build; gives the error if the directory cannot be written."""
+def locked(directory: pathlib.Path, name: str) -> Iterator[OSError | None]:
+    """Holds the lock of those who build; gives the error if the directory cannot be written.
+
+    Args:
+      directory: of the datasets.
+      name: of the dataset.
+    """
     with contextlib.ExitStack() as stack:
         unwritable = None
         try:
@@ -100,10 +104,17 @@ def _locked(directory: pathlib.Path, name: str) -> Iterator[OSError | None]:
         yield unwritable
 
 
-def _content(
+def content_of(
     source: Source, directory: pathlib.Path, name: str, *, progress: bool
 ) -> tuple[str, np.ndarray | None]:
-    """The source's fingerprint, and of a folder the SHA-256 of each image."""
+    """The source's fingerprint, and of a folder the SHA-256 of each image.
+
+    Args:
+      source: the records.
+      directory: where the hashes of a folder's files are kept.
+      name: of the dataset.
+      progress: show a progress bar on stderr.
+    """
     if not isinstance(source, FolderSource):
         return fingerprint(source), None
     place = hashlib.sha256(os.fsencode(source.path.absolute())).hexdigest()
@@ -127,7 +138,7 @@ def _found(final: pathlib.Path) -> DatasetSource | None:
 
 
 class _Writer:
-    """Gives TFDS the whole records of a source, and remembers what it did."""
+    """Gives the whole records of a source, and remembers what it left out."""
 
     def __init__(
         self, source: Source, digests: np.ndarray | None, *, skip: bool, progress: bool
@@ -136,31 +147,57 @@ class _Writer:
         self.digests = digests
         self.skip = skip
         self.progress = progress
-        self.kept: list[int] = []
-        self.skipped: list[tuple[str, str]] = []
+        self.skipped: list[tuple[int, str, str]] = []
         self.fault: Exception | None = None  # of the source, not of the disk that is written to
+        self._features = shards.features()
+        self._serializer = tfds.core.example_serializer.ExampleSerializer(
+            self._features.get_serialized_info()
+        )
 
-    def records(self, description: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Numbered records, as TFDS wants them."""
-        indices = tqdm.tqdm(
-            range(len(self.source)),
-            desc=description,
+    def write(self, directory: pathlib.Path, name: str) -> None:
+        """Writes the shards that are not there yet, and what describes them."""
+        total, notes = shards.count(len(self.source)), []
+        with tqdm.tqdm(
+            total=len(self.source),
+            desc=f"writing {name}",
             unit=" images",
             disable=not self.progress,
-        )
+        ) as bar:
+            for shard in range(total):
+                some = range(len(self.source))[shard * shards.RECORDS :][: shards.RECORDS]
+                note = shards.finished(directory, name, shard, total)
+                if note is None:
+                    skipped: list[tuple[int, str, str]] = []
+                    records = self._records(some, skipped, bar)
+                    note = shards.write(directory, name, shard, total, records, skipped)
+                else:
+                    bar.update(len(some))
+                self.skipped += note.skipped
+                notes.append(note)
+        if self.skipped and not (self.skip and len(self.skipped) < len(self.source)):
+            raise damaged_images(self.left_out())
+        shards.describe(directory, name, notes)
+
+    def _records(
+        self, some: range, skipped: list[tuple[int, str, str]], bar: tqdm.tqdm
+    ) -> Iterator[bytes]:
         try:
-            for index in indices:
-                record = self._record(index)
+            for index in some:
+                record = self._record(index, skipped)
                 if record is not None:
-                    self.kept.append(index)
-                    yield index, record
-            if self.skipped and not (self.skip and self.kept):
-                raise _damaged_images(self.skipped)
+                    encoded = self._features.encode_example(record)
+                    example = self._serializer.get_tf_example(encoded)
+                    yield example.SerializeToString(deterministic=True)  # a map has no order
+                bar.update()
         except Exception as error:
             self.fault = error
             raise
 
-    def _record(self, index: int) -> dict[str, Any] | None:
+    def left_out(self) -> list[tuple[str, str]]:
+        """The names of the damaged images, and what is wrong with them."""
+        return [(name, reason) for _, name, reason in self.skipped]
+
+    def _record(self, index: int, skipped: list[tuple[int, str, str]]) -> dict[str, Any] | None:
         """A record with an encoded image, None if that is damaged."""
         try:
             record = self.source[index]
@@ -172,7 +209,7 @@ class _Writer:
         image, name = record["image"], record.get("id", f"record {index}")
         reason = images.damage(image)
         if reason:
-            self.skipped.append((name, reason))
+            skipped.append((index, name, reason))
             return None
         if isinstance(image, np.ndarray):
             pixels = images.decode(image, None, name)
@@ -187,82 +224,68 @@ class _Writer:
     def index(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """The labels of the records that were kept, and the name of each label."""
         labels, names = np.asarray(self.source.labels, np.int32), identity_names(self.source)
-        lost = set(labels.tolist()) - set(labels[self.kept].tolist())
+        if not self.skipped:
+            return labels, names
+        whole = np.ones(len(labels), bool)
+        whole[[index for index, _, _ in self.skipped]] = False
+        lost = set(labels.tolist()) - set(labels[whole].tolist())
         left = [label for label in range(len(names)) if label not in lost]
         if lost and len(left) < 2:
-            raise _damaged_images(self.skipped)
-        numbers = np.searchsorted(left, labels[self.kept]).astype(np.int32)
+            raise damaged_images(self.left_out())
+        numbers = np.searchsorted(left, labels[whole]).astype(np.int32)
         return numbers, tuple(names[label] for label in left)
 
 
 def _write(writer: _Writer, final: pathlib.Path, *, name: str, content: str) -> None:
-    """Writes the dataset beside `final`, which it becomes once it is whole."""
+    """Writes the dataset beside `final`, which it becomes once it is whole.
+
+    What a killed process left of the same dataset is gone on with: the lock is ours.
+    """
+    partial = final.with_name(f".{final.name}.partial")
     try:
-        # what a killed process left: the lock is ours
-        for stale in final.parent.glob(f".{name}-*.partial-*"):
-            files.remove(stale)
+        for stale in final.parent.glob(f".{name}-*.partial*"):
+            if stale != partial:
+                files.remove(stale)
         files.remove(final)  # a damaged one
-        with files.replacing(final) as partial:
-            tfds.disable_progress_bar()  # TFDS shows one for each phase; ours shows the images
-            builder = _Builder(writer, name=name, data_dir=partial / "tfds")
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads
-                builder.download_and_prepare()
-            for file in pathlib.Path(builder.data_dir).iterdir():  # tfds/NAME/VERSION/
-                file.rename(partial / file.name)
-            files.remove(partial / "tfds")
-            labels, names = writer.index()
-            array = io.BytesIO()
-            np.save(array, labels)
-            files.write(partial / dataset.LABELS, array.getvalue())
-            files.write(partial / dataset.IDENTITIES, json.dumps(names, indent=1))
-            manifest.write(
-                partial,
-                content=content,
-                skipped=writer.skipped,
-                unlisted=(dataset.LABELS, dataset.IDENTITIES),
-            )
-    except UserError:
-        raise
-    except (OSError, RuntimeError, ValueError) as error:  # array_record's is a RuntimeError
+        partial.mkdir(exist_ok=True)
+        for stale in partial.glob(".*"):  # a shard that was being written
+            files.remove(stale)
+        writer.write(partial, name)
+        labels, names = writer.index()
+        array = io.BytesIO()
+        np.save(array, labels)
+        files.write(partial / dataset.LABELS, array.getvalue())
+        files.write(partial / dataset.IDENTITIES, json.dumps(names, indent=1))
+        manifest.write(
+            partial,
+            content=content,
+            skipped=writer.left_out(),
+            unlisted=(dataset.LABELS, dataset.IDENTITIES),
+        )
+        with files.replacing(final) as whole:
+            partial.rename(whole)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            files.remove(partial)
+        if isinstance(error, UserError):
+            raise
         if writer.fault is not None:
             raise writer.fault from None
-        raise _not_written(final.parent, error) from error
-
-
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Writes records in their own order."""
-
-    VERSION = tfds.core.Version(_VERSION)
-
-    def __init__(self, writer: _Writer, *, name: str, data_dir: pathlib.Path) -> None:
-        self.name = name
-        self._writer = writer
-        super().__init__(data_dir=data_dir, file_format="array_record")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(None, None, 3)),
-                "label": np.int32,
-                "id": tfds.features.Text(),
-            }
-        )
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        return self._writer.records(f"writing {self.name}")
+        if not isinstance(error, OSError | RuntimeError | ValueError):  # RuntimeError: array_record
+            raise
+        raise not_written(final.parent, error) from error
 
 
 def _sha256(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def _damaged_images(skipped: Sequence[tuple[str, str]]) -> UserError:
-    """The sentence about damaged images, all of them in one."""
+def damaged_images(skipped: Sequence[tuple[str, str]]) -> UserError:
+    """The sentence about damaged images, all of them in one.
+
+    Args:
+      skipped: the name of each and what is wrong with it.
+    """
     if len(skipped) == 1:
         ((name, reason),) = skipped
         return UserError(
@@ -275,7 +298,13 @@ def _damaged_images(skipped: Sequence[tuple[str, str]]) -> UserError:
     )
 
 
-def _not_written(directory: pathlib.Path, error: Exception) -> UserError:
+def not_written(directory: pathlib.Path, error: Exception) -> UserError:
+    """The sentence about a directory that does not take a dataset.
+
+    Args:
+      directory: where it was to be.
+      error: what the system or a library said.
+    """
     return UserError(
         f"No dataset could be written to {directory} ({first_line(error)}): give a directory with "
         "room that can be written."

@@ -37,6 +37,7 @@ class DatasetSource:
     content: str  # the fingerprint of what it was built from
     skipped: tuple[tuple[str, str], ...]  # the damaged images that were left out, and why
     passed_over: tuple[str, ...]  # what was left out, as in a `FolderSource`
+    checked: bool = True  # the images, when they were written
 
     @property
     def num_classes(self) -> int:
@@ -61,9 +62,26 @@ class DatasetSource:
 
     def fingerprint(self) -> str:
         """Hash of what it was built from, and of the index; no record is read."""
-        digest = hashlib.sha256(self.content.encode() + self.labels.tobytes())
-        digest.update(json.dumps([self.identity_names, self.skipped]).encode())
-        return digest.hexdigest()
+        return index_fingerprint(self.content, self.labels, self.identity_names, self.skipped)
+
+
+def index_fingerprint(
+    content: str,
+    labels: np.ndarray,
+    names: tuple[str, ...],
+    skipped: tuple[tuple[str, str], ...],
+) -> str:
+    """Hash of what a dataset was built from, and of its index.
+
+    Args:
+      content: the fingerprint of what it was built from.
+      labels: int32 [N].
+      names: of the labels.
+      skipped: the damaged images that were left out, and why.
+    """
+    digest = hashlib.sha256(content.encode() + labels.tobytes())
+    digest.update(json.dumps([names, skipped]).encode())
+    return digest.hexdigest()
 
 
 def dataset_source(directory: str | os.PathLike[str]) -> DatasetSource:
@@ -86,7 +104,7 @@ def dataset_source(directory: str | os.PathLike[str]) -> DatasetSource:
     """
     directory = files.expand(directory)
     try:
-        return opened(directory if _is_dataset(directory) else _only_dataset_in(directory))
+        return opened(the_dataset(directory))
     except OSError as error:
         raise not_read(directory, error) from error
 
@@ -112,7 +130,7 @@ def opened(directory: pathlib.Path) -> DatasetSource:
         raise
     except Exception as error:  # TFDS, protobuf and array_record each raise their own
         raise manifest.damaged(directory, first_line(error)) from error
-    labels, names = _index(directory, count)
+    labels, names = read_index(directory, count)
     left_out: tuple[str, ...] = ()
     if written.skipped:
         what = counted(len(written.skipped), "damaged image")
@@ -167,14 +185,29 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _is_dataset(directory: pathlib.Path) -> bool:
-    """Whether a dataset was written there, whatever is left of it."""
+def is_dataset(directory: pathlib.Path) -> bool:
+    """Whether a dataset was written there, whatever is left of it.
+
+    Args:
+      directory: the dataset.
+    """
     return any((directory / name).exists() for name in (manifest.MANIFEST, "dataset_info.json"))
 
 
-def _only_dataset_in(directory: pathlib.Path) -> pathlib.Path:
+def the_dataset(directory: pathlib.Path) -> pathlib.Path:
+    """A directory if it is a dataset, else the only one in it.
+
+    Args:
+      directory: either.
+
+    Raises:
+      UserError: there is none, or more than one.
+      OSError: it cannot be read.
+    """
+    if is_dataset(directory):
+        return directory
     folders = sorted(directory.iterdir()) if directory.is_dir() else []
-    found = [folder for folder in folders if folder.name[0] != "." and _is_dataset(folder)]
+    found = [folder for folder in folders if folder.name[0] != "." and is_dataset(folder)]
     if not found:
         raise UserError(f"{directory} has no dataset: build one from a folder of identities.")
     if len(found) > 1:
@@ -183,9 +216,18 @@ def _only_dataset_in(directory: pathlib.Path) -> pathlib.Path:
     return found[0]
 
 
-def _index(directory: pathlib.Path, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The labels, int32 [count], and the name of each."""
+def read_index(directory: pathlib.Path, count: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The labels, int32 [count], and the name of each.
+
+    Args:
+      directory: of a dataset.
+      count: how many records it has.
+
+    Raises:
+      UserError: the index cannot be read, or does not fit the records.
+    """
     try:
+        # Not memory-mapped: its owner may write another one under a running training.
         with (directory / LABELS).open("rb") as file:
             labels = np.lib.format.read_array(file)  # np.load would take a zip file too
         names = json.loads((directory / IDENTITIES).read_text("utf-8"))
@@ -207,6 +249,8 @@ def _index(directory: pathlib.Path, count: int) -> tuple[np.ndarray, tuple[str, 
         raise UserError(
             f"{directory / IDENTITIES} is not a list of names: give one string for each label."
         )
+    if labels.dtype == np.int32:
+        return labels, tuple(names)
     # those that int32 cannot hold stay out of range, and are refused as such
     bounded = np.clip(labels.astype(np.int64), -1, np.iinfo(np.int32).max)
     return bounded.astype(np.int32), tuple(names)

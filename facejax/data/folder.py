@@ -39,11 +39,12 @@ class Listing:
         )
 
 
-def list_folder(path: pathlib.Path) -> Listing:
+def list_folder(path: pathlib.Path, *, sessions: bool = False) -> Listing:
     """Lists `path/<identity>/<image>`; identities and images in sorted order.
 
     Args:
       path: the folder that holds one folder for each identity.
+      sessions: whether images in folders inside an identity's are among its images.
 
     Raises:
       UserError: a folder cannot be read, a link is broken, an image is no file, a name is not
@@ -54,7 +55,7 @@ def list_folder(path: pathlib.Path) -> Listing:
         if is_hidden(entry.name):
             listing.hidden.append(entry.name)
         elif _is_folder(entry):
-            _list_identity(listing, path, entry.name)
+            _list_identity(listing, path, entry.name, sessions=sessions)
         elif entry.is_symlink() and not _is_file(entry):
             listing.broken.append(entry.name)  # an identity, perhaps: the labels would move
         else:
@@ -68,26 +69,45 @@ def list_folder(path: pathlib.Path) -> Listing:
     return listing
 
 
-def _list_identity(listing: Listing, path: pathlib.Path, identity: str) -> None:
+def _list_identity(listing: Listing, path: pathlib.Path, identity: str, *, sessions: bool) -> None:
+    images = _images_in(listing, path, identity, sessions=sessions)
+    if images:
+        listing.images[identity] = [name.removeprefix(f"{identity}/") for name in images]
+    else:
+        listing.without_images.append(identity)
+
+
+def _images_in(
+    listing: Listing,
+    path: pathlib.Path,
+    folder: str,
+    *,
+    sessions: bool,
+    within: tuple[str, ...] = (),
+) -> list[str]:
+    """The images of a folder; it and they are given relative to `path`."""
     images = []
-    for entry in _entries(path / identity):
-        name = f"{identity}/{entry.name}"
+    within = (*within, os.path.realpath(path / folder))
+    for entry in _entries(path / folder):
+        name = f"{folder}/{entry.name}"
         if is_hidden(entry.name):
             listing.hidden.append(name)
         elif _is_folder(entry):
             if is_image(entry.name):
                 listing.folders_like_images.append(name)
-            listing.nested += _images_below(path, name)
+            if not sessions:
+                listing.nested += _images_below(path, name)
+            elif os.path.realpath(path / name) in within:
+                listing.broken.append(name)  # a link to where it is itself
+            else:
+                images += _images_in(listing, path, name, sessions=True, within=within)
         elif not is_image(entry.name):
             listing.other_files.append(name)
         elif _is_file(entry):
-            images.append(entry.name)
+            images.append(name)
         else:
             listing.broken.append(name)
-    if images:
-        listing.images[identity] = images
-    else:
-        listing.without_images.append(identity)
+    return images
 
 
 def _images_below(path: pathlib.Path, folder: str) -> list[str]:

@@ -1,10 +1,8 @@
 """From a source to batches on the host; batch n depends on nothing but source, seed and size."""
 
 import contextlib
-import functools
 import os
 import pathlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import cv2
@@ -12,13 +10,13 @@ import grain
 import numpy as np
 
 from facejax import files
-from facejax.data.dataset import DatasetSource
+from facejax.data import order
 from facejax.data.images import decode, read_file
 from facejax.data.sources import Source
+from facejax.data.unreadable import stand_ins
 from facejax.errors import UserError
 
 _STAND_INS = 100  # records tried in place of one that can't be read
-_ENDLESS = 2**60  # rows
 
 
 def batches(
@@ -33,22 +31,30 @@ def batches(
     threads: int | None = None,
     prefetch: int = 4,
     per_identity: int = 0,
+    balance: float = 0.0,
     replace_bad: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, of records or of identities.
 
-    Without `per_identity` every record comes once per epoch. With K = `per_identity`
-    a batch holds K images of each of batch_size * process_count / K different identities, side by
-    side, and every process gets whole identities. They come in shuffled passes over all
-    identities, each in a new order; those left at the end of a pass, too few for a batch, sit it
-    out. The K images are drawn anew each time, all different where the identity has K of them.
+    Every record comes once per epoch, unless `balance` or `per_identity` says otherwise.
 
-    Batch n is a pure function of (source, seed, n, batch_size * process_count, K): the number of
-    threads and where the iteration began do not change it, and the processes' n-th batches, one
-    behind the other, are the n-th batch of one process alone. So the position in the data is the
-    step number, and nothing else need be saved to resume. Each epoch has an order of its own; a
-    batch may straddle two epochs. A record that can't be read stops it all, or with `replace_bad`
-    the same other one always stands in: the next of its identity that can be read, else the next.
+    With `balance` each row is drawn by itself: an identity with n images in proportion to
+    n^(1 - balance), and then one of its images; at 1 all identities come equally often.
+
+    With K = `per_identity` a batch holds K images of each of batch_size * process_count / K
+    different identities, side by side, and every process gets whole identities. They come in
+    shuffled passes over all identities, each in a new order; those left at the end of a pass, too
+    few for a batch, sit it out. The K images are drawn anew each time, all different where the
+    identity has K of them.
+
+    Batch n is a pure function of (source, seed, n, batch_size * process_count, K, balance): the
+    number of threads and where the iteration began do not change it, and the processes' n-th
+    batches, one behind the other, are the n-th batch of one process alone. So the position in the
+    data is the step number, and nothing else need be saved to resume. Each epoch has an order of
+    its own; a batch may straddle two epochs.
+
+    A record that can't be read stops it all, or with `replace_bad` the same other one always stands
+    in: the next of its identity that can be read, else the next.
 
     Args:
       source: the records; may be smaller than a batch.
@@ -62,6 +68,7 @@ def batches(
         one per core, at most 16.
       prefetch: batches that are made ahead of the caller.
       per_identity: K, a divisor of the batch size; 0 draws records, whosever they are.
+      balance: 0 <= balance <= 1; only without `per_identity`.
       replace_bad: whether another record stands in for one that can't be read.
 
     Returns:
@@ -79,20 +86,24 @@ def batches(
         raise ValueError(
             f"out of range: {batch_size=}, {start=}, {process_index=}, {process_count=}"
         )
-    if per_identity < 0:
-        raise ValueError(f"out of range: {per_identity=}")
+    if per_identity < 0 or not 0 <= balance <= 1:
+        raise ValueError(f"out of range: {per_identity=}, {balance=}")
+    if per_identity and balance:
+        raise ValueError(f"give one of {per_identity=} and {balance=}")
     if len(source) == 0:
         raise ValueError("the source is empty")
-    read = _reader(source, image_size, replace_bad=replace_bad)
-    share = np.arange(batch_size) + process_index * batch_size
-    rows: grain.MapDataset
-    if per_identity == 0:
-        order = _shuffled(len(source), seed)
-        size = batch_size * process_count
-        rows = grain.MapDataset.range(_ENDLESS // size).map(lambda n: read(order(n * size + share)))
+    size = batch_size * process_count
+    if per_identity:
+        groups = order.identity_batches(
+            source.labels, size, batch_size=batch_size, per_identity=per_identity, seed=seed
+        )
+    elif balance:
+        groups = order.balanced_batches(source.labels, size, balance=balance, seed=seed)
     else:
-        groups = _identity_batches(source, batch_size, process_count, per_identity, seed)
-        rows = groups.map(lambda group: read(group.ravel()[share]))
+        groups = order.shuffled_batches(len(source), size, seed=seed)
+    read = _reader(source, image_size, replace_bad=replace_bad)
+    mine = slice(process_index * batch_size, (process_index + 1) * batch_size)
+    rows = groups.map(lambda numbers: read(numbers[mine]))
     return iter(rows[start:].to_iter_dataset(_read_options(threads, prefetch)))
 
 
@@ -152,58 +163,6 @@ def read_images(
     return iter(images.to_iter_dataset(_read_options(threads, prefetch=64)))
 
 
-def _identity_batches(
-    source: Source, batch_size: int, process_count: int, per_identity: int, seed: int
-) -> grain.MapDataset:
-    """Endless batches of all processes: record numbers [identities, per_identity]."""
-    if batch_size % per_identity:
-        raise UserError(
-            f"a batch of {batch_size} is not a whole number of identities with "
-            f"{per_identity} images each: make it a multiple of {per_identity}"
-        )
-    by_identity = np.argsort(source.labels, kind="stable")
-    starts = np.flatnonzero(np.diff(source.labels[by_identity])) + 1
-    identities = np.split(by_identity, starts)
-    wanted = batch_size * process_count // per_identity
-    if len(identities) < wanted:
-        raise UserError(
-            f"a batch of {wanted} identities needs more than the {len(identities)} there are: "
-            f"take a smaller batch or more images of each identity"
-        )
-
-    def draw(records: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        return np.resize(generator.permutation(records), per_identity)
-
-    groups = grain.MapDataset.source(identities).seed(seed).shuffle().random_map(draw)
-    return groups.batch(wanted, drop_remainder=True).repeat()
-
-
-def _shuffled(count: int, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    """From places in the endless order to record numbers: each epoch in an order of its own.
-
-    An epoch's order is made when it is first asked for and takes 4 bytes a record; two are kept,
-    since a batch may straddle two of them.
-    """
-    making = threading.Lock()
-
-    @functools.lru_cache(maxsize=2)
-    def made(epoch: int) -> np.ndarray:
-        numbers = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
-        np.random.default_rng([seed, epoch]).shuffle(numbers)
-        return numbers
-
-    def order(places: np.ndarray) -> np.ndarray:
-        epochs, within = np.divmod(places, count)
-        result = np.empty(len(places), np.int64)
-        for epoch in np.unique(epochs).tolist():
-            mine = epochs == epoch
-            with making:  # once, however many threads come to it
-                result[mine] = made(epoch)[within[mine]]
-        return result
-
-    return order
-
-
 def _reader(
     source: Source, image_size: int, *, replace_bad: bool
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
@@ -211,7 +170,7 @@ def _reader(
     _one_thread_per_image()
     labels = np.asarray(source.labels, np.int32)
     # To find that an image is whole takes longer, and once is enough.
-    whole = np.full(len(source), isinstance(source, DatasetSource))
+    whole = np.full(len(source), getattr(source, "checked", False))
 
     def pixels(number: int) -> np.ndarray:
         record = source[number]
@@ -243,38 +202,6 @@ def _reader(
         return batch
 
     return read
-
-
-def stand_ins(labels: np.ndarray, number: int, *, most: int) -> np.ndarray:
-    """What may stand in for a record: the others of its identity, then all others.
-
-    Args:
-      labels: int [N], of all records.
-      number: of the record.
-      most: how many are wanted.
-
-    Returns:
-      int64 [at most `most`], record numbers, both parts in order from the record on and round.
-    """
-    own = np.flatnonzero(labels == labels[number])
-    own = np.roll(own, -int(np.searchsorted(own, number)))[1 : most + 1]
-    behind = (number + np.arange(1, min(most + len(own) + 1, len(labels)))) % len(labels)
-    return np.concatenate([own, behind[labels[behind] != labels[number]]])[:most]
-
-
-def fault(source: Source, number: int) -> str:
-    """The sentence that says why a record can't be read, "" where it can.
-
-    Args:
-      source: any.
-      number: of the record.
-    """
-    try:
-        record = source[number]
-        decode(record["image"], None, record.get("id", f"record {number}"))
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 def _one_thread_per_image() -> None:

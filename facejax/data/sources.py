@@ -23,10 +23,11 @@ class Source(Protocol):
     `"label"`, an int in [0, num_classes); `"id"`, a str, names the record in messages where there
     is one.
 
-    Three members are optional. The functions of the same names here stand in for the first two.
+    Four members are optional. The functions of the same names here stand in for the first two.
       identity_names: Sequence[str], the name of each label; else the labels as decimal numbers.
       fingerprint(): a str that changes when any record does, cheaper than reading all of them.
       passed_over: tuple[str, ...], a clause for each kind of thing that was found and left out.
+      checked: bool, whether every image is known to be whole; else each is looked at once.
     """
 
     @property
@@ -77,7 +78,7 @@ class FolderSource:
         return content_fingerprint(self, self.hash_files().digests, self.ids)
 
 
-def folder_source(path: str | os.PathLike[str]) -> FolderSource:
+def folder_source(path: str | os.PathLike[str], *, sessions: bool = False) -> FolderSource:
     """A folder of identities, `path/<Name>/<image>`, as a source.
 
     Images are the files that end in one of `facejax.data.IMAGE_SUFFIXES`, in any case. Folders in
@@ -87,6 +88,7 @@ def folder_source(path: str | os.PathLike[str]) -> FolderSource:
 
     Args:
       path: the folder that holds one folder for each identity; `~` is the home.
+      sessions: whether folders inside an identity's, at any depth, have more of its images.
 
     Returns:
       A source whose `[i]` is `{"image": bytes, "label": int, "id": "Name/Name_0001.jpg"}`.
@@ -96,7 +98,7 @@ def folder_source(path: str | os.PathLike[str]) -> FolderSource:
         has only one identity; a folder in it cannot be read, a link is broken, a name is not UTF-8.
     """
     path = files.expand(path)
-    listing = list_folder(path)
+    listing = list_folder(path, sessions=sessions)
     refuse_what_cannot_be_learned(path, listing)
     people = listing.images.items()
     ids = tuple(f"{identity}/{image}" for identity, images in people for image in images)

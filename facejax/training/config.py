@@ -21,14 +21,22 @@ from typing import Any
 class Data:
     """Where the faces come from, and what the host does with them."""
 
-    kind: str = ""  # synthetic (rendered), folder (of identities) or dataset; empty: by the path
-    path: str = ""  # the folder of identities, or a dataset built; empty: synthetic
+    kind: str = ""  # synthetic (rendered), or as in docs/data.md: folder, rec ...; empty: by path
+    path: str = ""  # a folder, file or dataset, or several with commas; empty: synthetic
+    join: str = "disjoint"  # several paths: disjoint people, or the same people by their names
+    sessions: bool = False  # folder: folders inside an identity's have more of its images
+    minimum_images: int = 0  # identities that have fewer are left out
+    maximum_images: int = 0  # so many of each identity at most, drawn at random; 0: all
+    share_of_images: float = 1.0  # of all images, drawn at random
+    share_of_identities: float = 1.0  # of the identities, drawn at random
+    selection_seed: int = 0  # of these draws
     damaged: str = "refuse"  # images of a folder that do not decode: refuse, or skip them
     bad_records: float = 0.001  # share of records that others stand in for if they can't be read
     cache: str = "$FACEJAX_HOME/datasets"  # datasets built, faces rendered
     image_size: int = 112  # height and width the network sees, a multiple of 16
     threads: int | None = None  # decoding threads; None: from the core count
     per_identity: int = 0  # images of each identity in a batch; 0: a batch is drawn at random
+    balance: float = 0.0  # 0: images come equally often, 1: identities do; or between
     identities: int = 400  # synthetic: how many people are rendered
     images_per_identity: int = 16  # synthetic: how many images of each of them are rendered
 

@@ -92,21 +92,43 @@ def training_source(config: Config) -> data.Source:
       UserError: on whatever is wrong with the folder or dataset.
     """
     chosen = config.data
+    with named("data"):
+        return data.select(
+            _all_images(config),
+            minimum_images=chosen.minimum_images,
+            maximum_images=chosen.maximum_images,
+            share_of_images=chosen.share_of_images,
+            share_of_identities=chosen.share_of_identities,
+            seed=chosen.selection_seed,
+        )
+
+
+def _all_images(config: Config) -> data.Source:
+    """What there is to choose from."""
+    chosen = config.data
     if chosen.kind == "synthetic":
-        with named("data"):
-            return SyntheticFaces(
-                identities=chosen.identities,
-                images_per_identity=chosen.images_per_identity,
-                image_size=chosen.image_size,
-                seed=config.seed,
-                cache=_faces_cache(config),
-            )
-    path = files.expand(chosen.path)
-    if chosen.kind == "dataset":
-        return data.dataset_source(path)
-    return data.build_dataset(
-        data.folder_source(path), files.expand(chosen.cache), damaged=chosen.damaged
-    )
+        return SyntheticFaces(
+            identities=chosen.identities,
+            images_per_identity=chosen.images_per_identity,
+            image_size=chosen.image_size,
+            seed=config.seed,
+            cache=_faces_cache(config),
+        )
+    if chosen.kind == "joined" or chosen.path.startswith(f"{chosen.kind}:"):
+        places = data.source_places(chosen.path)
+    else:
+        places = (data.Place(chosen.kind, chosen.path),)
+    sources = [_opened(config, place) for place in places]
+    return sources[0] if len(sources) == 1 else data.join_sources(sources, join=chosen.join)
+
+
+def _opened(config: Config, place: data.Place) -> data.Source:
+    """One source; of a folder, the dataset that is built of it."""
+    chosen, show = config.data, jax.process_index() == 0
+    if place.kind != "folder":
+        return data.open_place(place, progress=show)
+    folder = data.folder_source(place.path, sessions=chosen.sessions)
+    return data.build_dataset(folder, files.expand(chosen.cache), damaged=chosen.damaged)
 
 
 def try_cache(config: Config) -> None:
@@ -148,6 +170,7 @@ def batches(config: Config, source: data.Source, *, start: int) -> Iterator[dict
         threads=config.data.threads,
         per_identity=config.data.per_identity,
         replace_bad=config.data.bad_records > 0,
+        balance=config.data.balance,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from facejax import models, objectives
 from facejax.data import PRESETS, RESAMPLING
+from facejax.data.open import KINDS
 from facejax.errors import UserError
 from facejax.losses import Remedies
 from facejax.training.config import Config, flat
@@ -41,6 +42,7 @@ _ANY = _Range("a finite number", lambda _: True)
 _COUNT, _COUNT_OR_0 = _at_least(1), _at_least(0)
 _POSITIVE = _Range("more than 0", lambda value: value > 0)
 _SHARE = _Range("0 to 1", lambda value: 0 <= value <= 1)
+_PART = _Range("more than 0, up to 1", lambda value: 0 < value <= 1)
 _BELOW_1 = _Range("0 or more and less than 1", lambda value: 0 <= value < 1)
 _DTYPES = ("float16", "float32", "bfloat16")
 
@@ -52,7 +54,14 @@ RANGES: dict[str, _Range] = {
     "steps": _Range("0 to 2147483647", lambda value: 0 <= value < 2**31),
     "parallel": _one_of("pmap", "shard_map"),
     "devices": _COUNT_OR_0,
-    "data.kind": _one_of("synthetic", "folder", "dataset"),
+    "data.kind": _one_of("synthetic", *KINDS, "joined"),
+    "data.join": _one_of("disjoint", "names"),
+    "data.minimum_images": _COUNT_OR_0,
+    "data.maximum_images": _COUNT_OR_0,
+    "data.share_of_images": _PART,
+    "data.share_of_identities": _PART,
+    "data.selection_seed": _COUNT_OR_0,
+    "data.balance": _SHARE,
     "data.damaged": _one_of("refuse", "skip"),
     "data.bad_records": _SHARE,
     "data.image_size": _multiple(16),
@@ -250,6 +259,16 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield "config.steps and config.epochs are both 0; set one of them"
     if data.kind != "synthetic" and not data.path:
         yield f"config.data.kind is {data.kind} but config.data.path is empty; give the folder"
+    if 0 < data.maximum_images < data.minimum_images:
+        yield (
+            f"config.data.maximum_images {data.maximum_images} is below config.data.minimum_images "
+            f"{data.minimum_images}; change one of them"
+        )
+    if data.per_identity and data.balance:
+        yield (
+            f"config.data.balance is for batches without config.data.per_identity "
+            f"{data.per_identity}, in which identities come equally often anyway; leave one at 0"
+        )
     if data.kind == "synthetic" and not 32 <= data.image_size <= 112:
         yield (
             f"config.data.image_size {data.image_size} is out of the range of synthetic faces; "

@@ -17,7 +17,10 @@ _NAMES = 100_000  # so many names are kept with a checkpoint; of more, their has
 
 # What changes the loss or the order of the data makes another run. `data.path` is not among them,
 # as data may lie elsewhere: the identities and how many images each has are compared instead.
-_OTHER_RUN = ("seed", "batch_size", "data.image_size", "data.per_identity", "data.images")
+_OTHER_RUN = (
+    *("seed", "batch_size", "data.image_size", "data.per_identity", "data.balance", "data.images"),
+    *("data.maximum_images", "data.share_of_images", "data.selection_seed"),
+)
 _OTHER_FACES = ("data.kind", "data.identities", "data.images_per_identity")  # if one is synthetic
 
 

@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from facejax import data, files, objectives
+from facejax import data, objectives
+from facejax.data.open import source_places
 from facejax.errors import UserError
 from facejax.training.config import Config
 
@@ -33,8 +34,8 @@ _IDLE = (
         "it is for synthetic faces, and the run trains on {config.data.path}",
     ),
     _Idle(
-        ("data.damaged",),
-        lambda config: config.data.kind != "folder",
+        ("data.damaged", "data.sessions"),
+        lambda config: config.data.kind not in ("folder", "joined"),
         "it is for a folder, and config.data.kind is {config.data.kind}",
     ),
     _Idle(
@@ -44,8 +45,21 @@ _IDLE = (
     ),
     _Idle(
         ("data.cache",),
-        lambda config: config.data.kind == "dataset",
-        "the dataset {config.data.path} is read where it is",
+        lambda config: config.data.kind not in ("synthetic", "folder", "joined"),
+        "{config.data.path} is read where it is",
+    ),
+    _Idle(
+        ("data.join",),
+        lambda config: config.data.kind != "joined",
+        "it is for several sources, and config.data.kind is {config.data.kind}",
+    ),
+    _Idle(
+        ("data.selection_seed",),
+        lambda config: (
+            not config.data.maximum_images
+            and config.data.share_of_images == config.data.share_of_identities == 1
+        ),
+        "nothing is drawn: no config.data.maximum_images, and no share below 1",
     ),
     _Idle(
         ("evaluation.identities", "evaluation.images_per_identity", "evaluation.synthetic_pairs"),
@@ -207,9 +221,8 @@ def _settle_data(config: Config, given: Collection[str]) -> None:
 
 
 def _kind_of(path: str) -> str:
-    """What a path leads to; a dataset is known by what TFDS writes beside it."""
+    """What a path leads to."""
     if not path:
         return "synthetic"
-    folder, mark = files.expand(path), "dataset_info.json"
-    built = (folder / mark).exists() or any(folder.glob(f"*/{mark}"))
-    return "dataset" if built else "folder"
+    places = source_places(path)
+    return places[0].kind if len(places) == 1 else "joined"
