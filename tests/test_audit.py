@@ -134,6 +134,18 @@ def test_the_clean_list(found, folder, tmp_path):
     assert len(lines) + gone == len(found.inspection.ids)
 
 
+def test_a_list_names_images_from_its_own_folder(found, folder, tmp_path):
+    left = clean(found)
+    for path, root, first in (
+        (folder.parent / "list.txt", folder, "faces/p00/0-0.png\tp00"),
+        (folder / "list.txt", folder, "p00/0-0.png\tp00"),
+        (tmp_path / "list.txt", folder, "p00/0-0.png\tp00"),
+    ):
+        audit_report.write_list(path, found, left, root=root)
+        assert path.read_text().splitlines()[0] == first
+        path.unlink()
+
+
 def test_of_two_copies_that_which_is_most_like_its_identity_stays(folder):
     found = audit(
         folder_source(folder),
@@ -269,7 +281,7 @@ def test_the_page_in_a_browser(found, folder, tmp_path):
     audit_report.write_audit(tmp_path, found, clean(found), folder_source(folder))
     command = ["chromium", "--headless", "--no-sandbox", "--dump-dom"]
     done = subprocess.run([*command, str(tmp_path / "index.html")], capture_output=True, check=True)
-    assert done.stdout.decode().count("<li") > 10
+    assert done.stdout.decode().count("<li") > 5
     assert b"p02/1-0.png" in done.stdout
 
 

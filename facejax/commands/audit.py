@@ -89,7 +89,7 @@ def _run(given: argparse.Namespace) -> Outcome:
     if given.write_clean is not None:
         path = files.expand(given.write_clean)
         with files.refusing(path, "give another --write-clean"):
-            write_list(path, found, left)
+            write_list(path, found, left, root=getattr(source, "path", None))
         written.append(str(path))
     if given.json:
         return Outcome(as_text({**records(found, left), "written": written}))
