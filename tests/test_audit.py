@@ -157,6 +157,19 @@ def test_of_two_copies_that_which_is_most_like_its_identity_stays(folder):
     assert "p04/4-0.png" not in duplicates
 
 
+def test_a_recognizer_that_suspects_most_labels_drops_none(folder):
+    found = audit(
+        folder_source(folder),
+        recognizer=stand_ins.Recognizer(thresholds=THRESHOLDS),
+        own_threshold=0.99,
+    )
+    assert found.judgement.suspects.suspect.sum() > 40
+    assert not found.judgement.trusted
+    left = clean(found)
+    assert len(left.dropped["wrong label"]) == 0
+    assert audit_report.records(found, left)["labels"]["trusted"] is False
+
+
 def test_without_a_recognizer_the_copy_in_the_larger_identity_stays(folder):
     found = audit(folder_source(folder))
     assert found.judgement is None

@@ -19,6 +19,10 @@ from facejax.evaluation.inspection import Inspection, read
 from facejax.evaluation.report import to_json
 from facejax.page import Html
 
+DISTRUST = (
+    "More than half of the labels that were judged are suspect: take a better recognizer. A clean "
+    "list keeps them."
+)
 SHOWN = 60  # of each kind, on the page
 _SIDE = 112  # pixels of a picture there
 _BESIDE = 3  # pictures of each of two identities
@@ -75,6 +79,7 @@ def records(found: Audit, clean: Clean) -> dict[str, Any]:
             "other_threshold": judged.other_threshold,
             "same_threshold": judged.same_threshold,
             "thresholds_rest_on": judged.basis,
+            "trusted": judged.trusted,
             "judged": int(suspects.judged.sum()),
             "not_judged": int(len(ids) - suspects.judged.sum()),
             "suspects": [
@@ -315,6 +320,8 @@ def _page(
             "the identity that it is under, and the nearest other one. Thresholds: "
             f"{judged.basis}."
         )
+        if not judged.trusted:
+            yield page.paragraph(DISTRUST)
         numbers = ranked(found)
         yield from _sheet(
             numbers,
