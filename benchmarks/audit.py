@@ -11,6 +11,8 @@ the untouched folder too is counted apart.
 """
 
 import argparse
+import collections
+import itertools
 import os
 import pathlib
 import tempfile
@@ -73,13 +75,15 @@ def table(found: Audit, untouched: Audit, planted: Planted) -> list[list[str]]:
         rows.append([kind, *rates(images, set(getattr(planted, kind.replace(" ", "_"))))])
     if judged is None:
         return rows
-    counts = found.counts[inspection.labels]
-    judgeable = set(ids[(counts >= LEAST) & inspection.readable])
     suspects = set(ids[judged.suspects.suspect])
     split = dict((second, first) for first, second in planted.splits)
     wrong = {image for image, person in planted.person.items()
              if split.get(image.partition("/")[0], image.partition("/")[0]) != person}  # fmt: skip
-    people = len({image.partition("/")[0] for image in judgeable})
+    whole = untouched.inspection
+    large = {whole.names[number] for number in np.flatnonzero(untouched.counts >= LEAST)}
+    folders = {image: image.partition("/")[0] for image in inspection.ids}
+    judgeable = {image for image, name in folders.items() if split.get(name, name) in large}
+    people = len(large)
     swapped = set(planted.swapped)
     copied = wrong - swapped
     rows += [
@@ -89,17 +93,33 @@ def table(found: Audit, untouched: Audit, planted: Planted) -> list[list[str]]:
         ["  all identities", *rates(suspects, wrong)],
     ]  # fmt: skip
     names = inspection.names
-    same = [frozenset((names[one], names[other]))
-            for one, other in zip(judged.same.first, judged.same.second, strict=True)]  # fmt: skip
+    same = {
+        frozenset((names[one], names[other]))
+        for one, other in zip(judged.same.first, judged.same.second, strict=True)
+    }
     before = untouched.judgement
     assert before is not None
-    known = {frozenset((untouched.inspection.names[one], untouched.inspection.names[other]))
-             for one, other in zip(before.same.first, before.same.second, strict=True)}  # fmt: skip
+    known = {
+        frozenset((untouched.inspection.names[one], untouched.inspection.names[other]))
+        for one, other in zip(before.same.first, before.same.second, strict=True)
+    }
+    # An identity whose only image was swapped holds somebody who is elsewhere too.
+    holds = {name: collections.Counter[str]() for name in names}
+    for image in inspection.ids:
+        name = image.partition("/")[0]
+        holds[name][planted.person.get(image, split.get(name, name))] += 1
+    alike: dict[str, list[str]] = {}
+    for name, people_in in holds.items():
+        alike.setdefault(people_in.most_common(1)[0][0], []).append(name)
+    true = {
+        frozenset(pair) for group in alike.values() for pair in itertools.combinations(group, 2)
+    }
     splits = {frozenset(pair) for pair in planted.splits}
     return [
         *rows,
-        ["identities split in two", *rates(set(same), splits)],
-        ["  that LFW has not itself", *rates(set(same) - known, splits)],
+        ["identities that hold one person", *rates(same, true)],
+        ["  that LFW has not itself", *rates(same - known, true)],
+        ["  identities split in two", *rates(same & splits, splits)],
     ]
 
 

@@ -119,10 +119,13 @@ def test_fields_out_of_their_range():
 
 def test_facejax_home_moves_both_caches(monkeypatch, tmp_path):
     monkeypatch.setenv("FACEJAX_HOME", str(tmp_path))
-    monkeypatch.setattr(from_config, "SyntheticFaces", lambda **given: given["cache"])
+    used = []
+    monkeypatch.setattr(from_config, "SyntheticFaces", lambda **given: used.append(given["cache"]))
+    monkeypatch.setattr(from_config.data, "select", lambda source, **_: source)
     config = Config()
     from_config.settled(config)
-    assert from_config.training_source(config) == tmp_path / "datasets"
+    from_config.training_source(config)
+    assert used == [tmp_path / "datasets"]
     kept = jax.config.jax_compilation_cache_dir
     compilation.enable_cache(Config().compilation_cache)
     jax.config.update("jax_compilation_cache_dir", kept)

@@ -67,7 +67,7 @@ def _run(given: argparse.Namespace) -> Outcome:
     recognizer = None if given.recognizer is None else work.open_recognizer(given.recognizer)
     # After what a mistake is likely in: evaluations bring matplotlib and more.
     from facejax.evaluation.audit import audit, clean
-    from facejax.evaluation.audit_report import counted, records, write_audit, write_list
+    from facejax.evaluation.audit_report import DISTRUST, counted, records, write_audit, write_list
 
     found = audit(
         source,
@@ -89,7 +89,7 @@ def _run(given: argparse.Namespace) -> Outcome:
     if given.write_clean is not None:
         path = files.expand(given.write_clean)
         with files.refusing(path, "give another --write-clean"):
-            write_list(path, found, left)
+            write_list(path, found, left, root=getattr(source, "path", None))
         written.append(str(path))
     if given.json:
         return Outcome(as_text({**records(found, left), "written": written}))
@@ -102,6 +102,8 @@ def _run(given: argparse.Namespace) -> Outcome:
             f"thresholds: own {judged.own_threshold:.3f}, other {judged.other_threshold:.3f}, same "
             f"{judged.same_threshold:.3f} ({judged.basis})"
         )
+        if not judged.trusted:
+            lines.append(DISTRUST)
     return Outcome("\n".join(lines + [f"written: {printable(each)}" for each in written]))
 
 

@@ -1,6 +1,7 @@
 """`facejax prepare`: from any source of faces to the dataset that training reads fastest."""
 
 import argparse
+import sys
 
 from facejax.commands import arguments
 from facejax.commands.outcome import Outcome, as_text
@@ -60,15 +61,20 @@ def _run(given: argparse.Namespace) -> Outcome:
 
     if given.size and not given.packed:
         raise UserError("--size is for --packed: a dataset keeps the images as they are")
-    source = data.open_source(given.source, join=given.join, sessions=given.sessions, progress=True)
+    show = sys.stderr.isatty()
+    source = data.open_source(given.source, join=given.join, sessions=given.sessions, progress=show)
     built: data.Source
     try:
         if given.packed:
             built = data.pack_dataset(
-                source, given.out, image_size=given.size or 112, damaged=given.damaged
+                source,
+                given.out,
+                image_size=given.size or 112,
+                damaged=given.damaged,
+                progress=show,
             )
         else:
-            built = data.build_dataset(source, given.out, damaged=given.damaged)
+            built = data.build_dataset(source, given.out, damaged=given.damaged, progress=show)
     except UserError as error:  # the library names its argument
         raise UserError(str(error).replace('damaged="skip"', "--damaged=skip")) from error
     left_out = [*getattr(source, "passed_over", ())]

@@ -23,6 +23,7 @@ TINY = 32  # pixels
 _OWN_FAR = 1e-3
 _FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 _CALIBRATED_ON = 10_000  # images at most, where the data calibrate themselves
+_MOST = 0.5  # of the labels judged, that can be wrong before it is the recognizer that is
 _MANY = 2_000_000  # pictures from which the search for near-duplicates takes three bands
 
 
@@ -63,6 +64,14 @@ class Judgement(NamedTuple):
     suspects: Suspects
     same: SameIdentity
     centers: np.ndarray
+
+    @property
+    def trusted(self) -> bool:
+        """Whether at most half of the labels that were judged are suspect.
+
+        If more are, the recognizer can't tell people apart, as far as anybody can know from here.
+        """
+        return bool(self.suspects.suspect.sum() <= _MOST * self.suspects.judged.sum())
 
 
 class Leak(NamedTuple):
@@ -188,14 +197,15 @@ def clean(found: Audit) -> Clean:
     """Which images to train on: no unreadable, flat or suspect one, and each picture once.
 
     Of one picture that image stays whose label is likeliest: the one most like its identity, else
-    that of the larger identity; of one identity, the largest image, else the first.
+    that of the larger identity; of one identity, the largest image, else the first. Where more than
+    half of the labels are suspect, it is the recognizer that is wrong, and suspects stay.
 
     Args:
       found: of `audit`.
     """
     inspection = found.inspection
     reason = np.full(len(inspection.ids), "", "U16")
-    if found.judgement is not None:
+    if found.judgement is not None and found.judgement.trusted:
         reason[found.judgement.suspects.suspect] = "wrong label"
     reason[inspection.flat] = "flat"
     reason[~inspection.readable] = "unreadable"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -19,6 +19,10 @@ from facejax.evaluation.inspection import Inspection, read
 from facejax.evaluation.report import to_json
 from facejax.page import Html
 
+DISTRUST = (
+    "More than half of the labels that were judged are suspect: take a better recognizer. A clean "
+    "list keeps them."
+)
 SHOWN = 60  # of each kind, on the page
 _SIDE = 112  # pixels of a picture there
 _BESIDE = 3  # pictures of each of two identities
@@ -75,6 +79,7 @@ def records(found: Audit, clean: Clean) -> dict[str, Any]:
             "other_threshold": judged.other_threshold,
             "same_threshold": judged.same_threshold,
             "thresholds_rest_on": judged.basis,
+            "trusted": judged.trusted,
             "judged": int(suspects.judged.sum()),
             "not_judged": int(len(ids) - suspects.judged.sum()),
             "suspects": [
@@ -88,7 +93,11 @@ def records(found: Audit, clean: Clean) -> dict[str, Any]:
                 for number in ranked(found)
             ],
             "same_person": [
-                {"identities": [names[one], names[other]], "cosine": float(cosine)}
+                {
+                    "identities": [names[one], names[other]],
+                    "images": [int(found.counts[one]), int(found.counts[other])],
+                    "cosine": float(cosine),
+                }
                 for one, other, cosine in zip(*same, strict=True)
             ],
         }
@@ -148,26 +157,33 @@ def ranked(found: Audit) -> list[int]:
     return numbers[np.argsort(-lead, kind="stable")].tolist()
 
 
-def write_list(path: str | Path, found: Audit, clean: Clean) -> None:
+def write_list(
+    path: str | Path, found: Audit, clean: Clean, *, root: str | Path | None = None
+) -> None:
     """Writes the list that training reads: a line `image<TAB>identity` for each image kept.
 
     Args:
       path: of the file, replaced as a whole.
       found: of `audit`.
       clean: of `clean`.
+      root: the folder that the images are in. Where it is the list's own or below that, as a reader
+        of lists wants it, images are named from there; else from the root.
 
     Raises:
       UserError: a name has a tab or a line break in it, or would read as a comment.
       OSError: it can't be written.
     """
     inspection = found.inspection
+    where, home = Path(root or "/").resolve(), Path(path).resolve().parent
+    before = "" if root is None or not where.is_relative_to(home) else where.relative_to(home)
     lines = []
     for number in clean.kept.tolist():
-        image, name = inspection.ids[number], inspection.names[inspection.labels[number]]
-        if any(mark in image + name for mark in "\t\n\r"):
+        image = str(PurePosixPath(before, inspection.ids[number]))
+        name = inspection.names[inspection.labels[number]]
+        if any(mark in image + name for mark in "\t\n\r") or image.startswith("#"):
             raise UserError(
-                f"{image!a} has a tab or a line break in its name, which a list can't hold: rename "
-                "it"
+                f"{image!a} has a tab or a line break in its name or a # before it, which a list "
+                "can't hold: rename it"
             )
         lines.append(f"{image}\t{name}\n")
     files.write(path, "".join(lines))
@@ -304,6 +320,8 @@ def _page(
             "the identity that it is under, and the nearest other one. Thresholds: "
             f"{judged.basis}."
         )
+        if not judged.trusted:
+            yield page.paragraph(DISTRUST)
         numbers = ranked(found)
         yield from _sheet(
             numbers,
@@ -322,7 +340,8 @@ def _page(
         yield page.heading("Likely one person under two names")
         yield page.paragraph(
             f"Centers at least {judged.same_threshold:.3f} alike; the default is what about one of "
-            "all pairs reaches by chance. Siblings are found too."
+            "all pairs reaches by chance. In brackets are the numbers of images: one alone may as "
+            "well be under a wrong name. Siblings are found too."
         )
         yield from _sheet(
             range(len(same.first)),
@@ -332,8 +351,11 @@ def _page(
                     _some(inspection, int(same.first[number]), suspects.suspect),
                     _some(inspection, int(same.second[number]), suspects.suspect),
                 ),
-                f"{names[same.first[number]]} and {names[same.second[number]]}: "
-                f"{same.cosine[number]:.2f}",
+                " and ".join(
+                    f"{names[each]} ({found.counts[each]})"
+                    for each in (same.first[number], same.second[number])
+                )
+                + f": {same.cosine[number]:.2f}",
             ),
         )
 
