@@ -2,14 +2,10 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from facejax.commands import arguments, work
 from facejax.commands.outcome import Outcome, as_text, printable
 from facejax.table import format_table
-
-if TYPE_CHECKING:
-    from facejax.data import Source
 
 
 def add(commands: arguments.Commands) -> None:
@@ -24,7 +20,7 @@ def add(commands: arguments.Commands) -> None:
         description="Looks for unreadable, tiny and flat images and for duplicates among aligned "
         "faces; with a recognizer also for wrong labels and for people under two names.",
     )
-    parser.add_argument("data", metavar="DIR", help="a folder of identities, or a dataset")
+    parser.add_argument("data", metavar="DIR", help="a training set: a folder, a dataset, or what else train.py takes")
     parser.add_argument("--against", metavar="DIR2", help="the test set: what is shared with it")
     parser.add_argument("--out", metavar="FOLDER", help="for audit.json and a page, index.html")
     parser.add_argument(
@@ -61,9 +57,10 @@ def add(commands: arguments.Commands) -> None:
 
 def _run(given: argparse.Namespace) -> Outcome:
     from facejax import files
+    from facejax.data import open_source
 
-    source = _open(given.data)
-    against = None if given.against is None else _open(given.against)
+    source = open_source(given.data)
+    against = None if given.against is None else open_source(given.against)
     recognizer = None if given.recognizer is None else work.open_recognizer(given.recognizer)
     # After what a mistake is likely in: evaluations bring matplotlib and more.
     from facejax.evaluation.audit import audit, clean
@@ -105,13 +102,3 @@ def _run(given: argparse.Namespace) -> Outcome:
         if not judged.trusted:
             lines.append(DISTRUST)
     return Outcome("\n".join(lines + [f"written: {printable(each)}" for each in written]))
-
-
-def _open(path: str) -> "Source":
-    """A dataset, known by what TFDS writes beside it; else a folder of identities."""
-    from facejax import files
-    from facejax.data import dataset_source, folder_source
-
-    folder, mark = files.expand(path), "dataset_info.json"
-    built = (folder / mark).exists() or any(folder.glob(f"*/{mark}"))
-    return dataset_source(folder) if built else folder_source(folder)
