@@ -30,9 +30,8 @@ def write_recordio(
     """Writes a source as InsightFace's trainers read it: `.rec`, `.idx` and `property`.
 
     The images of an identity stand together, as that form wants it. The names of the identities go
-    into `identities.json`. Images that are arrays are stored as PNG. The form keeps labels as float32,
-    and so the ranges of the identities' images: beyond 2^24 images these are rounded (facejax does
-    not read them).
+    into `identities.json`. Images that are arrays are stored as PNG. The form has the numbers of an
+    identity's images as float32: beyond 2^24 images they are rounded (facejax does not read them).
 
     Args:
       source: the records.
