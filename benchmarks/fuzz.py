@@ -21,7 +21,7 @@ from collections.abc import Callable
 from absl import app, flags
 
 from facejax.data import list_source, recordio_source, tar_source
-from facejax.data.recordio import framed, packed
+from facejax.data.recordio_writer import framed, packed
 from facejax.data.sources import Source
 from facejax.errors import UserError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from facejax import __main__, compilation, recognition
-from facejax.data import folder_source
+from facejax.data import folder_source, open_source
 from facejax.errors import UserError
 from facejax.evaluation import audit_report
 from facejax.evaluation.audit import audit, clean
@@ -267,7 +267,11 @@ def test_the_command(folder, tmp_path, capsys):
     suspects = [(one["image"], one["suggested"]) for one in saved["labels"]["suspects"]]
     assert sorted(suspects) == [("p02/1-0.png", "p01"), ("p05/4-0.png", "p04")]
     assert saved["images_per_identity"]["identities_by_images"]["5"] == 6
-    assert len(listed.read_text().splitlines()) == saved["clean"]["kept"]
+    lines = [line.split("\t") for line in listed.read_text().splitlines()]
+    assert len(lines) == saved["clean"]["kept"]
+    clean = open_source(f"list:{listed}")
+    named = [(clean[i]["id"], clean.identity_names[clean[i]["label"]]) for i in range(len(clean))]
+    assert sorted(map(tuple, lines)) == sorted(named)
     page = (out / "index.html").read_text()
     assert "p02/1-0.png" in page
     assert page.count("data:image/") > 20

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import facejax.data.read_at
 from facejax.data import decode, folder_source
-from facejax.data.recordio import framed, recordio_source, write_recordio
+from facejax.data.recordio import recordio_source
+from facejax.data.recordio_writer import framed, write_recordio
 from facejax.errors import UserError
 from tests import recordio_files as by_hand
 from tests.pictures import Arrays, assert_one_sentence, encode, smooth, write_folder

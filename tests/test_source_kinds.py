@@ -161,7 +161,7 @@ def test_damaged_and_changed_tars(tmp_path, monkeypatch):
         source = tar_source(tmp_path / "0.tar")
         assert source.identity_names == ("7",)
         assert source[0]["image"] == b"x" * 3000
-        assert source.passed_over == ("1 keys without an image",)
+        assert source.passed_over == ("1 key without an image",)
     whole = (tmp_path / "0.tar").read_bytes()
     (tmp_path / "0.tar").write_bytes(whole + b"more")
     with pytest.raises(UserError, match="changed while"):

@@ -20,7 +20,11 @@ def add(commands: arguments.Commands) -> None:
         description="Looks for unreadable, tiny and flat images and for duplicates among aligned "
         "faces; with a recognizer also for wrong labels and for people under two names.",
     )
-    parser.add_argument("data", metavar="DIR", help="a training set: a folder, a dataset, or what else train.py takes")
+    parser.add_argument(
+        "data",
+        metavar="DIR",
+        help="a training set, in any form",
+    )
     parser.add_argument("--against", metavar="DIR2", help="the test set: what is shared with it")
     parser.add_argument("--out", metavar="FOLDER", help="for audit.json and a page, index.html")
     parser.add_argument(

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from facejax.data.packed import pack_dataset, packed_source
     from facejax.data.parquet import parquet_source
     from facejax.data.pipeline import batches, padded_batches, read_images
-    from facejax.data.recordio import recordio_source, write_recordio
+    from facejax.data.recordio import recordio_source
+    from facejax.data.recordio_writer import write_recordio
     from facejax.data.sources import Source, fingerprint, folder_source, identity_names
     from facejax.data.tars import tar_source
     from facejax.data.tfds_by_name import build_lfw, tfds_source
@@ -67,18 +68,9 @@ __all__ = [
 ]
 
 _FILES = (
-    *("images", "sources", "dataset", "build", "pipeline"),
-    *(
-        "recordio",
-        "lists",
-        "views",
-        "open",
-        "unreadable",
-        "packed",
-        "parquet",
-        "tars",
-        "tfds_by_name",
-    ),
+    *("images", "sources", "dataset", "build", "pipeline", "unreadable"),
+    *("recordio", "recordio_writer", "lists", "views", "open"),
+    *("packed", "parquet", "tars", "tfds_by_name"),
 )
 
 

@@ -1,4 +1,4 @@
-"""InsightFace's RecordIO (`train.rec`, `train.idx`, `property`), read and written without MXNet.
+"""InsightFace's RecordIO (`train.rec`, `train.idx`, `property`), read without MXNet.
 
 A file is a sequence of records, each at a multiple of four bytes: the magic number, a word with the
 length in its lower 29 bits and in the upper three what part of a record this is (0: whole, 1:
@@ -13,31 +13,27 @@ counts here is the label that each image has itself.
 """
 
 import array
-import json
 import math
 import pathlib
 import struct
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import tqdm
 
 from facejax import files
 from facejax.data.folder import counted
-from facejax.data.images import decode
 from facejax.data.labels import number_labels, read_names
 from facejax.data.read_at import Ahead, ReadAt
-from facejax.data.sources import Source, identity_names
 from facejax.errors import UserError
 
 MAGIC = 0xCED7230A
-_MAGIC = struct.pack("<I", MAGIC)
-_FRAME = struct.Struct("<II")  # the magic number, and the part and length
-_HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-_LARGEST = (1 << 29) - 1  # bytes of a part
+MAGIC_BYTES = struct.pack("<I", MAGIC)
+FRAME = struct.Struct("<II")  # the magic number, and the part and length
+HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
+WHOLE, FIRST, MIDDLE, LAST = range(4)
+LARGEST = (1 << 29) - 1  # bytes of a part
 _FLOAT_INTEGERS = 1 << 24  # beyond, float32 has not every whole number
 _USUAL = 1 << 14  # bytes that are read at a time, more than most records have
 IDENTITIES = "identities.json"
@@ -111,11 +107,11 @@ def recordio_source(path: files.Path, *, progress: bool = False) -> RecordSource
     bar = tqdm.tqdm(places, "reading headers", unit=" records", delay=3, disable=not progress)
     for key, offset in bar:
         head, length = _head(ahead, offset)
-        read += _FRAME.size + length
+        read += FRAME.size + length
         if read > file.size:  # nor does it take for ever
             raise UserError(f"{index} leads to some records twice: remove it, and it is made anew.")
-        flag, label, number, _ = _HEADER.unpack_from(head)
-        if length == _HEADER.size + 4 * flag:
+        flag, label, number, _ = HEADER.unpack_from(head)
+        if length == HEADER.size + 4 * flag:
             without_image += not flag  # with labels it is a header of the file
             continue
         key = number if key is None else key
@@ -138,107 +134,6 @@ def recordio_source(path: files.Path, *, progress: bool = False) -> RecordSource
         numbers,
         read_names(path.with_name(IDENTITIES), names),
         passed_over,
-    )
-
-
-def write_recordio(
-    source: Source, directory: files.Path, *, name: str = "train", progress: bool = True
-) -> pathlib.Path:
-    """Writes a source as InsightFace's trainers read it: `.rec`, `.idx` and `property`.
-
-    The images of an identity stand together, as that form wants it. The names of the identities go
-    into `identities.json`. Images that are arrays are stored as PNG.
-
-    Args:
-      source: the records.
-      directory: where the files are written, made where it is missing; `~` is the home.
-      name: of the files.
-      progress: show a progress bar on stderr.
-
-    Returns:
-      The path of the `.rec` file.
-
-    Raises:
-      UserError: the directory cannot be written, or an image cannot be read; no file is replaced
-        then.
-      ValueError: there are no records.
-    """
-    if len(source) == 0:
-        raise ValueError("the source is empty")
-    directory = files.expand(directory)
-    labels = np.asarray(source.labels)
-    order = np.argsort(labels, kind="stable")
-    starts = np.flatnonzero(np.diff(labels[order], prepend=-1)) + 1  # records count from 1
-    ends = np.append(starts[1:], len(order) + 1)
-    path, size = directory / f"{name}.rec", (0, 0)
-    with (
-        files.refusing(directory, "give another directory"),
-        files.replacing(path) as records,
-        files.replacing(directory / f"{name}.idx") as index,
-        records.open("wb") as file,
-        index.open("w", encoding="ascii") as table,
-    ):
-
-        def write(key: int, content: bytes) -> None:
-            table.write(f"{key}\t{file.tell()}\n")
-            file.write(framed(content))
-
-        bar = tqdm.tqdm(order.tolist(), "writing", unit=" images", disable=not progress)
-        for key, number in enumerate(bar, 1):
-            record = source[number]
-            image = record["image"]
-            if isinstance(image, np.ndarray):
-                pixels = decode(image, None)[..., ::-1]
-                image = cv2.imencode(".png", np.ascontiguousarray(pixels))[1].tobytes()
-            if key == 1:
-                size = decode(image, None, record.get("id", f"record {number}")).shape[:2]
-            write(key, packed(float(labels[number]), key, image))
-        first = len(order) + 1
-        write(0, packed([first, first + len(starts)], 0))
-        for key, (start, end) in enumerate(zip(starts, ends, strict=True), first):
-            write(key, packed([float(start), float(end)], key))
-    with files.refusing(directory, "give another directory"):
-        files.write(directory / IDENTITIES, json.dumps(identity_names(source), indent=1))
-        height, width = size
-        files.write(directory / "property", f"{source.num_classes},{height},{width}\n")
-    return path
-
-
-def packed(label: float | list[float], key: int, image: bytes = b"") -> bytes:
-    """The content of a record.
-
-    Args:
-      label: one, or several that are written behind the header.
-      key: its number in the file.
-      image: encoded; empty for a header of the file.
-    """
-    if isinstance(label, list):
-        return _HEADER.pack(len(label), 0.0, key, 0) + np.array(label, "<f4").tobytes() + image
-    return _HEADER.pack(0, label, key, 0) + image
-
-
-def framed(content: bytes) -> bytes:
-    """A content as it stands in the file, in parts where it has the magic number in it.
-
-    Args:
-      content: of a record, less than 512 MiB.
-
-    Raises:
-      ValueError: it is longer.
-    """
-    if len(content) > _LARGEST:
-        raise ValueError(f"a record of {len(content)} bytes is more than the form holds")
-    parts, start, found = [], 0, content.find(_MAGIC)
-    while found >= 0:
-        if found % 4 == 0:
-            parts.append(content[start:found])
-            start = found + 4
-        found = content.find(_MAGIC, found + (4 if found % 4 == 0 else 1))
-    parts.append(content[start:])
-    kinds = [_FIRST, *[_MIDDLE] * (len(parts) - 2), _LAST] if len(parts) > 1 else [_WHOLE]
-    return b"".join(
-        _FRAME.pack(MAGIC, kind << 29 | len(part)) + part + bytes(-len(part) % 4)
-        for kind, part in zip(kinds, parts, strict=True)
     )
 
 
@@ -273,8 +168,8 @@ def _scanned(file: _File) -> Iterator[tuple[int | None, int]]:
     offset = 0
     while offset < file.size:
         yield None, offset
-        kind = _FIRST
-        while kind in (_FIRST, _MIDDLE):
+        kind = FIRST
+        while kind in (FIRST, MIDDLE):
             kind, _, after = _part(file, offset)
             offset = after
 
@@ -284,76 +179,76 @@ def _part(file: _File, offset: int, start: bytes = b"") -> tuple[int, int, int]:
 
     `start` is what is known of its bytes.
     """
-    frame = start[: _FRAME.size] or file.read(offset, _FRAME.size)
-    if len(frame) < _FRAME.size:
+    frame = start[: FRAME.size] or file.read(offset, FRAME.size)
+    if len(frame) < FRAME.size:
         raise _broken(file, offset, "is cut off")
-    magic, word = _FRAME.unpack(frame)
-    kind, length = word >> 29, word & _LARGEST
-    if magic != MAGIC or offset % 4 or kind > _LAST:
+    magic, word = FRAME.unpack(frame)
+    kind, length = word >> 29, word & LARGEST
+    if magic != MAGIC or offset % 4 or kind > LAST:
         raise _broken(file, offset, "is no record")
-    if offset + _FRAME.size + length > file.size:
+    if offset + FRAME.size + length > file.size:
         raise _broken(file, offset, f"is cut off: it has {length} bytes")
-    return kind, length, offset + _FRAME.size + length + -length % 4
+    return kind, length, offset + FRAME.size + length + -length % 4
 
 
 def _parts(file: _File, offset: int, first: tuple[int, int, int]) -> Iterator[tuple[int, int]]:
     """Where the contents of a record's parts are, and how long; `first` is of `_part`."""
     kind, length, after = first
-    if kind not in (_WHOLE, _FIRST):
+    if kind not in (WHOLE, FIRST):
         raise _broken(file, offset, "is a record without its beginning")
-    yield offset + _FRAME.size, length
-    while kind not in (_WHOLE, _LAST):
+    yield offset + FRAME.size, length
+    while kind not in (WHOLE, LAST):
         start = after
         if start >= file.size:
             raise _broken(file, offset, "is a record without its end")
         kind, length, after = _part(file, start)
-        if kind not in (_MIDDLE, _LAST):
+        if kind not in (MIDDLE, LAST):
             raise _broken(file, offset, "is a record without its end")
-        yield start + _FRAME.size, length
+        yield start + FRAME.size, length
 
 
 def _content(file: _File, offset: int) -> bytes:
     """The content of the record at a place."""
     start = file.read(offset, _USUAL)
     kind, length, _ = first = _part(file, offset, start)
-    if kind == _WHOLE and _FRAME.size + length <= len(start):
-        return start[_FRAME.size : _FRAME.size + length]
+    if kind == WHOLE and FRAME.size + length <= len(start):
+        return start[FRAME.size : FRAME.size + length]
     parts = _parts(file, offset, first)
-    return _MAGIC.join([file.read(start, length) for start, length in parts])
+    return MAGIC_BYTES.join([file.read(start, length) for start, length in parts])
 
 
 def _head(file: _File, offset: int) -> tuple[bytes, int]:
     """The header of a record and a label behind it, and the length of its whole content."""
     if offset > file.size:
         raise _broken(file, offset, "is behind the end")
-    start = file.read(offset, _FRAME.size + _HEADER.size + 4)
+    start = file.read(offset, FRAME.size + HEADER.size + 4)
     first = _part(file, offset, start)
-    if first[0] == _WHOLE:
-        head, length = start[_FRAME.size : _FRAME.size + first[1]], first[1]
+    if first[0] == WHOLE:
+        head, length = start[FRAME.size : FRAME.size + first[1]], first[1]
     else:
-        head, length = b"", -len(_MAGIC)
+        head, length = b"", -len(MAGIC_BYTES)
         for place, count in _parts(file, offset, first):
-            if len(head) < _HEADER.size + 4:  # as a rule the first part has all of it
-                head += file.read(place, min(count, _HEADER.size + 4)) + _MAGIC
-            length += count + len(_MAGIC)
-        head = head[: min(length, _HEADER.size + 4)]
+            if len(head) < HEADER.size + 4:  # as a rule the first part has all of it
+                head += file.read(place, min(count, HEADER.size + 4)) + MAGIC_BYTES
+            length += count + len(MAGIC_BYTES)
+        head = head[: min(length, HEADER.size + 4)]
     _image_at(file, offset, head, length)
     return head, length
 
 
 def _image_at(file: _File, offset: int, head: bytes, length: int) -> int:
     """Where the image begins in a content of so many bytes, the first of which are given."""
-    if length < _HEADER.size:
+    if length < HEADER.size:
         raise _broken(file, offset, f"has {length} bytes, fewer than a header")
     (flag,) = struct.unpack_from("<I", head)
-    if length < _HEADER.size + 4 * flag:
+    if length < HEADER.size + 4 * flag:
         raise _broken(file, offset, f"has {length} bytes, fewer than its {flag} labels")
-    return _HEADER.size + 4 * flag
+    return HEADER.size + 4 * flag
 
 
 def _label(file: _File, offset: int, head: bytes, *, flag: int, label: float) -> int:
     if flag:
-        (label,) = struct.unpack_from("<f", head, _HEADER.size)
+        (label,) = struct.unpack_from("<f", head, HEADER.size)
     if not (math.isfinite(label) and label == int(label) and 0 <= label <= _FLOAT_INTEGERS):
         raise _broken(file, offset, f"has the label {label:g}, not a whole number up to 2^24")
     return int(label)

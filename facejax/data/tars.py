@@ -10,6 +10,7 @@ import numpy as np
 import tqdm
 
 from facejax import files
+from facejax.data.folder import counted
 from facejax.data.images import is_image
 from facejax.data.labels import Numbering
 from facejax.data.read_at import ReadAt
@@ -97,7 +98,7 @@ def tar_source(path: files.Path, *, progress: bool = False) -> TarSource:
     if not offsets:
         raise UserError(f"{path} has no images: give .tar files with some, or a folder of them.")
     numbers, names = labels.finish()
-    left = (f"{without_image} keys without an image",) if without_image else ()
+    left = (f"{counted(without_image, 'key')} without an image",) if without_image else ()
     return TarSource(
         shards,
         np.array(starts),
