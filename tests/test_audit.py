@@ -252,7 +252,9 @@ def _networks(monkeypatch):
 
 @pytest.mark.usefixtures("_networks")
 def test_the_command(folder, tmp_path, capsys):
-    out, listed = tmp_path / "out", tmp_path / "list.txt"
+    out, listed = tmp_path / "out", folder.parent / "list.txt"
+    assert __main__.main(["audit", str(folder), f"--write-clean={tmp_path / 'list.txt'}"]) == 2
+    assert "or in a folder above it" in capsys.readouterr().err
     arguments = ["audit", str(folder), "--recognizer=sface", f"--out={out}"]
     arguments += ["--against", str(folder), f"--write-clean={listed}"]
     assert __main__.main(arguments) == 0
@@ -269,9 +271,9 @@ def test_the_command(folder, tmp_path, capsys):
     assert saved["images_per_identity"]["identities_by_images"]["5"] == 6
     lines = [line.split("\t") for line in listed.read_text().splitlines()]
     assert len(lines) == saved["clean"]["kept"]
-    clean = open_source(f"list:{listed}")
-    named = [(clean[i]["id"], clean.identity_names[clean[i]["label"]]) for i in range(len(clean))]
-    assert sorted(map(tuple, lines)) == sorted(named)
+    left = open_source(f"list:{listed}")
+    pairs = [(left[i]["id"], left.identity_names[left[i]["label"]]) for i in range(len(left))]
+    assert sorted(map(tuple, lines)) == sorted(pairs)
     page = (out / "index.html").read_text()
     assert "p02/1-0.png" in page
     assert page.count("data:image/") > 20

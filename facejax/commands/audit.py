@@ -5,6 +5,7 @@ import sys
 
 from facejax.commands import arguments, work
 from facejax.commands.outcome import Outcome, as_text, printable
+from facejax.errors import UserError
 from facejax.table import format_table
 
 
@@ -65,6 +66,14 @@ def _run(given: argparse.Namespace) -> Outcome:
 
     source = open_source(given.data)
     against = None if given.against is None else open_source(given.against)
+    root = getattr(source, "path", None)
+    if given.write_clean is not None and root is not None:
+        home = files.expand(given.write_clean).resolve().parent
+        if not root.resolve().is_relative_to(home):
+            raise UserError(
+                f"--write-clean={given.write_clean} would name images that are not below it, which "
+                f"no list may: give a file in {printable(str(root))} or in a folder above it"
+            )
     recognizer = None if given.recognizer is None else work.open_recognizer(given.recognizer)
     # After what a mistake is likely in: evaluations bring matplotlib and more.
     from facejax.evaluation.audit import audit, clean
@@ -90,7 +99,7 @@ def _run(given: argparse.Namespace) -> Outcome:
     if given.write_clean is not None:
         path = files.expand(given.write_clean)
         with files.refusing(path, "give another --write-clean"):
-            write_list(path, found, left, root=getattr(source, "path", None))
+            write_list(path, found, left, root=root)
         written.append(str(path))
     if given.json:
         return Outcome(as_text({**records(found, left), "written": written}))
