@@ -1,5 +1,7 @@
 """Identification against a plain loop that looks at every similarity, ties included."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -88,7 +90,8 @@ def test_open_and_closed_set_rates_are_those_of_a_plain_loop(case, rank):
 def test_the_mean_of_two_galleries():
     probes, subjects, gallery, whose = CASES[3]
     halves = [np.arange(90) % 2 == half for half in (0, 1)]
-    searches = [identification.find(probes, subjects, gallery[half], whose[half], depth=DEPTH)
+    searches = [identification.find(probes, subjects, gallery[half], whose[half], depth=DEPTH,
+                                    devices=jax.local_devices()[:1])
                 for half in halves]  # fmt: skip
     each, mean = identification.identify(searches, subjects, fpirs=(0.3,), bootstrap=50)
     assert mean.mated == sum(one.mated for one in each)
@@ -106,7 +109,9 @@ def test_the_mean_of_two_galleries():
 
 def test_one_point_for_everybody_finds_nobody():
     same = np.ones((30, 4), np.float32)
-    found = identification.find(same, np.arange(30), same, np.arange(30), depth=DEPTH)
+    found = identification.find(
+        same, np.arange(30), same, np.arange(30), depth=DEPTH, devices=jax.local_devices()[:1]
+    )
     assert (found.ranks == DEPTH + 1).all()
     (got,), _ = identification.identify([found], np.arange(30), bootstrap=0)
     assert (got.cmc == 0).all()
@@ -163,10 +168,10 @@ def test_a_resample_is_people_counted_as_often_as_drawn():
     positives, owners = np.round(rng.normal(1, 1, 60), 1), rng.integers(0, people, 60)
     negatives = np.round(rng.normal(0, 1, 900), 1)
     pairs = np.array([rng.choice(people, 2, replace=False) for _ in range(900)])
-    draws = resampling.draw(people, count=20, seed=0)
+    draws = resampling.draw(people, count=6, seed=0)
     assert (draws.sum(axis=1) == people).all()
-    rates = (0.2, 0.05, 1.0)
-    for negative_people in (pairs, pairs[:, :1]):
+    cases = itertools.product([(0.2, 0.05, 1.0), (0.05, 0.02)], [pairs, pairs[:, :1]])
+    for rates, negative_people in cases:
         got = resampling.rates_at(draws, positives, owners, negatives, negative_people, rates=rates)
         for drawn, row in zip(draws, got, strict=True):
             copies = [

@@ -159,6 +159,13 @@ def test_rates_are_those_of_plain_loops(scores, same):
         assert ("rests on" in tar.note) == (accepts < 100)
 
 
+def test_a_rate_is_not_lost_to_rounding():
+    """0.29 * 100 is 28.999999999999996."""
+    assert templates.first_refused(np.arange(100.0), 0.29) == (29, 70.0)
+    assert templates.first_refused(np.arange(100.0), 0.289) == (28, 71.0)
+    assert templates.first_refused(np.arange(100.0), 1.0) == (100, None)
+
+
 @pytest.mark.parametrize(("scores", "same"), CASES)
 def test_corners_are_of_the_exact_roc(scores, same):
     far, tar, thresholds = templates.roc_corners(scores, same)

@@ -78,10 +78,12 @@ def best(
       similarities: float32 [Q, min(k, N)] inner products, falling.
       indices: int32 [Q, min(k, N)], of equal similarities the lower first.
     """
+    if not len(queries) or not len(gallery):
+        return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int32)
     devices = list(devices or jax.local_devices())
-    bounds = np.linspace(0, len(gallery), min(len(devices), max(len(gallery), 1)) + 1).astype(int)
-    block = min(search.BLOCK, int(np.diff(bounds).max(initial=1)) or 1)
-    step = min(max(_SIMILARITIES // block, 1), _QUERIES, max(len(queries), 1))
+    bounds = np.linspace(0, len(gallery), min(len(devices), len(gallery)) + 1).astype(int)
+    block = min(search.BLOCK, int(np.diff(bounds).max()))
+    step = min(_SIMILARITIES // block, _QUERIES, len(queries))
 
     def part(number: int) -> tuple[np.ndarray, np.ndarray]:
         low, high = bounds[number], bounds[number + 1]
@@ -90,13 +92,11 @@ def best(
         for start in range(0, len(queries), step):
             some = np.asarray(queries[start : start + step], np.float32)
             padded = np.pad(some, [(0, step - len(some)), (0, 0)])  # so that one size is compiled
-            some = jax.device_put(padded, devices[number])
-            found.append([np.asarray(a) for a in search.top_k(some, rows, k=k, block=block)])
+            placed = jax.device_put(padded, devices[number])
+            found.append([np.asarray(a) for a in search.top_k(placed, rows, k=k, block=block)])
         values, places = (np.concatenate(each)[: len(queries)] for each in zip(*found, strict=True))
         return values, np.where(places < 0, -1, places + np.int32(low))
 
-    if not len(queries) or not len(gallery):
-        return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int32)
     with ThreadPoolExecutor(len(bounds) - 1) as threads:
         parts = list(threads.map(part, range(len(bounds) - 1)))
     values, places = (np.concatenate(each, axis=1) for each in zip(*parts, strict=True))
@@ -253,12 +253,11 @@ def distractor_ranks(
     """
     probes = np.asarray(probes, np.float32)
     above, _ = best(probes, distractors, k=depth, devices=devices)
-    rising = np.ascontiguousarray(above[:, ::-1])
     pairs = mated_pairs(subjects)
     similarities = pair_scores(probes, pairs)
     ahead = np.zeros(len(pairs), np.int32)
-    for column in range(rising.shape[1]):
-        ahead += rising[pairs[:, 0], column] >= similarities
+    for column in above.T:
+        ahead += column[pairs[:, 0]] >= similarities
     return ahead + 1
 
 

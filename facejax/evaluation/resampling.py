@@ -1,7 +1,9 @@
 """Bootstrap over people: what rates would come out if other people had been drawn.
 
 Pairs and probes share people, some of whom resemble many, so they are not independent. Here people
-are drawn with replacement, and a pair of two people counts as often as both were drawn.
+are drawn with replacement, and a pair of two people counts as often as both were drawn. What is a
+pair's own, and neither of its people's, so weighs up to three times: where few pairs are accepted,
+intervals are wider than they need be.
 """
 
 from collections.abc import Sequence
@@ -66,9 +68,13 @@ def rates_at(
       rates: of accepted negatives, in (0, 1].
 
     Returns:
-      float64 [B, rates]. Besides, a table of people squared is held where there are pairs.
+      float64 [B, rates]; NaN where nobody with a positive was drawn, or without negatives. Besides,
+      a table of people squared is held where there are pairs.
     """
     people = draws.shape[1]
+    result = np.full((len(draws), len(rates)), np.nan)
+    if not result.size or not len(negatives):
+        return result
     if negative_people.shape[1] == 1:
         totals = draws @ np.bincount(negative_people[:, 0], minlength=people)
     else:
@@ -85,12 +91,13 @@ def rates_at(
     falling, owners = negatives[top], np.ascontiguousarray(negative_people[top].T)
     order = np.argsort(positives)
     rising, whose = positives[order], positive_people[order]
-    result = np.full((len(draws), len(rates)), np.nan)
+    # Hardly ever are all of them too few; then a little fewer than might be are accepted.
+    beyond = -np.inf if kept == len(negatives) else falling[-1]
     for number, drawn in enumerate(draws):
         accepted = np.cumsum(np.prod([drawn[owner] for owner in owners], axis=0))
         # The first whose acceptance would be too much; all above it are accepted.
         places = np.searchsorted(accepted, np.array(rates) * totals[number] + 1e-9, side="right")
-        refused = np.append(falling, -np.inf)[places]
+        refused = np.append(falling, beyond)[places]
         weight = np.append(0, np.cumsum(drawn[whose][::-1]))[::-1]  # of all from a place on
         if weight[0]:
             result[number] = weight[np.searchsorted(rising, refused, side="right")] / weight[0]

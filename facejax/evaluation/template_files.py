@@ -69,10 +69,11 @@ def read_images(path: str | Path) -> ListedImages:
         numbers = []
         for line, text, fields in _fields(block):
             try:
-                (values,) = [[float(field) for field in fields[1:]]] if len(fields) == 12 else []
+                if len(fields) != 12:
+                    raise ValueError
+                numbers.append([float(field) for field in fields[1:]])
             except ValueError:
                 raise _malformed(path, line, text, "`image x y x y x y x y x y score`") from None
-            numbers.append(values)
             name = _name(path, line, fields[0])
             if lines.setdefault(name, line) != line:
                 raise UserError(
