@@ -52,12 +52,12 @@ def write(folder: pathlib.Path, share: float) -> None:
     with (meta / "ijbc_face_tid_mid.txt").open("w") as file:
         for number, template in enumerate(templates, 1):
             file.write(f"{number}.jpg {template + 1} {number // 3}\n")
-    for name, rows in (
+    for name, listed in (
         ("gallery_G1", range(0, people, 2)),
         ("gallery_G2", range(1, people, 2)),
         ("probe_mixed", range(people, len(subjects))),
     ):
-        lines = "".join(f"{row + 1},{subjects[row]},a.jpg\n" for row in rows)
+        lines = "".join(f"{row + 1},{subjects[row]},a.jpg\n" for row in listed)
         (meta / f"ijbc_1N_{name}.csv").write_text("TEMPLATE_ID,SUBJECT_ID,FILENAME\n" + lines)
     second = rng.integers(people, len(subjects), count)
     first = rng.integers(0, people, count)
@@ -69,8 +69,8 @@ def write(folder: pathlib.Path, share: float) -> None:
         for rows in np.array_split(order, max(count // 100_000, 1)):
             label = subjects[first[rows]] == subjects[second[rows]]
             columns = (first[rows] + 1, second[rows] + 1, label.astype(int))
-            listed = zip(*(column.tolist() for column in columns), strict=True)
-            file.write("".join(f"{a} {b} {c}\n" for a, b, c in listed))
+            lines_of = zip(*(column.tolist() for column in columns), strict=True)
+            file.write("".join(f"{a} {b} {c}\n" for a, b, c in lines_of))
     centers = rng.standard_normal((people, SIZE), np.float32)
     with (folder / "embeddings").open("wb") as file:
         for start in range(0, images, BLOCK):

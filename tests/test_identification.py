@@ -1,6 +1,7 @@
 """Identification against a plain loop that looks at every similarity, ties included."""
 
 import itertools
+import statistics
 
 import jax
 import numpy as np
@@ -161,8 +162,9 @@ def test_a_large_gallery_is_searched_in_blocks(monkeypatch):
 # Resampling.
 
 
-def test_a_resample_is_people_counted_as_often_as_drawn():
+def test_a_resample_is_people_counted_as_often_as_drawn(monkeypatch):
     """Each resample written out, every pair as often as both of its people were drawn."""
+    monkeypatch.setattr(resampling, "_ROWS", 7)
     rng = np.random.default_rng(0)
     people = 12
     positives, owners = np.round(rng.normal(1, 1, 60), 1), rng.integers(0, people, 60)
@@ -193,6 +195,31 @@ def test_a_resample_is_people_counted_as_often_as_drawn():
     for drawn, row in zip(draws, shares, strict=True):
         wanted = [np.average(positives > t, weights=drawn[owners]) for t in (0.0, 1.0)]
         np.testing.assert_allclose(row, wanted, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_where_people_resemble_many():
+    """200 draws of 100 people, some of whom resemble many; 495 and 148 false accepts."""
+    rng = np.random.default_rng(1)
+    people, rates = 100, (0.1, 0.03)
+    deviation = np.sqrt(2 * 0.5**2 + 1)  # of the sum of two people's and the pair's own
+    first, second = np.triu_indices(people, 1)
+    owners = np.repeat(np.arange(people), 5)
+    normal = statistics.NormalDist(0, deviation)
+    truth = [1 - normal.cdf(normal.inv_cdf(1 - rate) - 2) for rate in rates]
+    held = np.zeros(2)
+    for number in range(200):
+        similar, own = rng.normal(0, 0.5, (2, people))
+        negatives = similar[first] + similar[second] + rng.normal(size=len(first))
+        positives = 2 + similar[owners] + own[owners] + rng.normal(size=len(owners))
+        draws = resampling.draw(people, count=200, seed=number)
+        pairs = np.stack([first, second], axis=1)
+        low, high = resampling.interval(
+            resampling.rates_at(draws, positives, owners, negatives, pairs, rates=rates)
+        )
+        held += (low <= truth) & (truth <= high)
+    assert (held >= 0.92 * 200).all()
+    assert (held <= 0.99 * 200).all()
 
 
 def test_intervals():

@@ -133,6 +133,7 @@ def test_images_and_members(written):
         (f"a.jpg {IMAGE} 3\n", "line 1: .* is malformed"),
         (f"a.jpg {IMAGE}\n\nb.jpg {IMAGE[:-1]}x\n", "line 3: .* is malformed"),
         (f"a.jpg {IMAGE}\nb.jpg nan{IMAGE[1:]}\n", "line 2: .* is malformed; write eleven finite"),
+        (f"a.jpg {IMAGE}\nb.jpg 1e39{IMAGE[1:]}\n", "line 2: .* is malformed; write eleven finite"),
         (
             f"a.jpg {IMAGE}\nb.jpg {IMAGE}\na.jpg {IMAGE}\n",
             "line 3: the image 'a.jpg' is in line 1",

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-_TAIL = 3  # negatives that are weighted, as a multiple of those the largest rate accepts
+_TAIL = 3  # negatives that are kept, as a multiple of those the largest rate accepts
+_ROWS = 1 << 17  # of them are weighted at a time, and no more than must be
+_ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996
 
 
 def draw(people: int, *, count: int, seed: int) -> np.ndarray:
@@ -57,7 +59,7 @@ def rates_at(
     """In each resample, the share of positives that is accepted where negatives are at a rate.
 
     The threshold is chosen anew each time, so its doubt is in the result. Only the negatives that
-    can be accepted are sorted and weighted: three times as many as the largest rate accepts.
+    can be accepted are sorted: three times as many as the largest rate accepts.
 
     Args:
       draws: [B, people] of `draw`.
@@ -94,14 +96,35 @@ def rates_at(
     # Hardly ever are all of them too few; then a little fewer than might be are accepted.
     beyond = -np.inf if kept == len(negatives) else falling[-1]
     for number, drawn in enumerate(draws):
-        accepted = np.cumsum(np.prod([drawn[owner] for owner in owners], axis=0))
-        # The first whose acceptance would be too much; all above it are accepted.
-        places = np.searchsorted(accepted, np.array(rates) * totals[number] + 1e-9, side="right")
-        refused = np.append(falling, beyond)[places]
+        limits = np.array(rates) * totals[number] + _ROUNDING
+        refused = _refused(falling, owners, drawn, limits, beyond)
         weight = np.append(0, np.cumsum(drawn[whose][::-1]))[::-1]  # of all from a place on
         if weight[0]:
             result[number] = weight[np.searchsorted(rising, refused, side="right")] / weight[0]
     return result
+
+
+def _refused(
+    falling: np.ndarray, owners: np.ndarray, drawn: np.ndarray, limits: np.ndarray, beyond: float
+) -> np.ndarray:
+    """The first score whose acceptance would exceed each limit; what is above it is accepted."""
+    found = np.full(len(limits), beyond)
+    sought = np.ones(len(limits), bool)
+    total = 0.0
+    for start in range(0, len(falling), _ROWS):
+        part = slice(start, start + _ROWS)
+        weights = drawn[owners[0][part]]
+        for owner in owners[1:]:
+            weights *= drawn[owner[part]]
+        accepted = total + np.cumsum(weights)
+        total = accepted[-1]
+        here = sought & (limits < total)
+        places = np.searchsorted(accepted, limits[here], side="right")
+        found[here] = falling[part][places]
+        sought &= ~here
+        if not sought.any():
+            break
+    return found
 
 
 def interval(replicates: np.ndarray) -> tuple[Any, Any]:

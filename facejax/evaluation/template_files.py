@@ -80,13 +80,13 @@ def read_images(path: str | Path) -> ListedImages:
                     f"{path}, line {line}: the image {shown(name)} is in line {lines[name]} "
                     "already; drop one of the two"
                 )
-        array = np.array(numbers, np.float32).reshape(-1, 11)
-        broken = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        array = np.array(numbers).reshape(-1, 11)
+        broken = np.flatnonzero(~(np.abs(array) <= np.finfo(np.float32).max).all(axis=1))
         if broken.size:
             line, text, _ = list(_fields(block))[broken[0]]
             raise _malformed(path, line, text, "eleven finite numbers after the image")
-        landmarks.append(array[:, :10].reshape(-1, 5, 2))
-        scores.append(array[:, 10])
+        landmarks.append(array[:, :10].reshape(-1, 5, 2).astype(np.float32))
+        scores.append(array[:, 10].astype(np.float32))
     if not lines:
         raise _empty(path)
     return ListedImages(list(lines), np.concatenate(landmarks), np.concatenate(scores))
