@@ -100,7 +100,7 @@ def test_wrong_embeddings_are_refused():
 @pytest.mark.parametrize("in_order", [True, False])
 def test_scores_of_pairs(dense, in_order, monkeypatch):
     monkeypatch.setattr(templates, "_WORTH", 10**9 if dense else 0)
-    monkeypatch.setattr(templates, "_ROWS", 7)
+    monkeypatch.setattr(templates, "_PRODUCTS", 7 * 60)
     monkeypatch.setattr(templates, "_PAIRS", 64)
     rng = np.random.default_rng(0)
     rows = templates.unit(rng.normal(size=(60, 12)))

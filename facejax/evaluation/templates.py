@@ -18,7 +18,7 @@ Embeddings = np.ndarray | Iterable[np.ndarray]  # [M, D], or blocks [m, D] of it
 
 IJB_FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _IMAGES = 8192  # of an array are pooled at a time
-_ROWS = 256  # templates that are multiplied with all others at a time
+_PRODUCTS = 1 << 23  # at a time, 32 MiB
 _PAIRS = 8192  # that are gathered at a time
 _WORTH = 16  # so many products cost what one gathered pair does: 58 ns and 1.9 us, measured
 _FEW = 100  # false accepts, below which a rate says little
@@ -26,10 +26,10 @@ _ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996
 
 
 class PairScores(NamedTuple):
-    """What the scores of many pairs say, without an interval."""
+    """What the scores of many pairs say."""
 
     auc: float
-    tars: tuple[TarAtFar, ...]  # without `low` and `high`
+    tars: tuple[TarAtFar, ...]  # `low` and `high` are None until intervals are asked for
     same: int  # pairs of the same person
     different: int
 
@@ -136,13 +136,16 @@ def pair_scores(templates: np.ndarray, pairs: np.ndarray) -> np.ndarray:
             scores[some] = np.einsum("ij,ij->i", templates[first[some]], templates[second[some]])
         return scores
     row, column = (np.cumsum(side, dtype=np.int32) - 1 for side in used)  # of a template
-    order = None if (first[1:] >= first[:-1]).all() else np.argsort(first, kind="stable")
+    # 16 bits are sorted by their digits, in a quarter of the time.
+    short = first.astype(np.uint16) if len(templates) <= 1 << 16 else first
+    order = None if (short[1:] >= short[:-1]).all() else np.argsort(short, kind="stable")
     others = templates[columns].T
     ends = np.cumsum(np.bincount(first, minlength=len(templates)))[rows]
+    step = max(_PRODUCTS // max(len(columns), 1), 1)
     begin = 0
-    for start in range(0, len(rows), _ROWS):
-        part = rows[start : start + _ROWS]
-        end = int(ends[min(start + _ROWS, len(rows)) - 1])
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        end = int(ends[min(start + step, len(rows)) - 1])
         chosen: Any = slice(begin, end) if order is None else order[begin:end]
         products = templates[part] @ others
         scores[chosen] = products[row[first[chosen]] - start, column[second[chosen]]]
