@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from facejax.errors import UserError
-from facejax.evaluation import template_files
+from facejax.evaluation import line_blocks, template_files
 
 IDS = np.array([1, 5, 7, 11065])
 
@@ -36,7 +36,7 @@ def random_pairs(count, ids, seed=0):
     ("separator", "end"), [(" ", "\n"), (" ", "\r\n"), ("\t", "\n"), ("  ", "\n\n")]
 )
 def test_pairs_are_read_as_they_were_written(ids, separator, end, written, monkeypatch):
-    monkeypatch.setattr(template_files, "_BLOCK", 10_000)  # many blocks, cut within lines
+    monkeypatch.setattr(line_blocks, "BLOCK", 10_000)  # many blocks, cut within lines
     wanted = random_pairs(3000, ids)
     text = lines_of(wanted, ids, separator, end)
     for content in (text, text.rstrip(), "\ufeff" + text):
@@ -52,7 +52,7 @@ def test_numbers_of_all_lengths_are_read(written):
     values = np.array([[int(10 ** rng.uniform(0, 17.9)) for _ in range(3)] for _ in range(500)])
     values[:3] = [[0, 0, 0], [999_999_999_999_999_999, 0, 1], [7, 10**17, 9]]
     text = "".join(f"{a} {b} {c}\n" for a, b, c in values).encode()
-    np.testing.assert_array_equal(template_files._integers(text, 3), values)
+    np.testing.assert_array_equal(line_blocks.integers(text, 3), values)
 
 
 NOT_PLAIN = ["1 2\n", "1 2 3 4\n", "1  2 3\n", " 1 2 3\n", "1 2 3 \n", "1\n2\n3\n", "1 2 -3\n"]
@@ -61,8 +61,8 @@ NOT_PLAIN += ["a b c\n", "1 2 \x003\n", "1 2 3\n\n", "1 2 1234567890123456789\n"
 
 @pytest.mark.parametrize("text", NOT_PLAIN)
 def test_what_is_not_plain_is_left_to_the_slow_reader(text):
-    assert template_files._integers(text.encode(), 3) is None
-    assert template_files._integers(b"1 2 3\n" + text.encode(), 3) is None
+    assert line_blocks.integers(text.encode(), 3) is None
+    assert line_blocks.integers(b"1 2 3\n" + text.encode(), 3) is None
 
 
 GOOD = "1 5 1\n7 5 0\n"
@@ -96,7 +96,7 @@ def test_wrong_pairs_are_refused_by_line(text, said, written):
 
 
 def test_lines_are_counted_over_blocks(written, monkeypatch):
-    monkeypatch.setattr(template_files, "_BLOCK", 64)
+    monkeypatch.setattr(line_blocks, "BLOCK", 64)
     text = GOOD * 50 + "\n1 12 1\n" + GOOD * 50
     with pytest.raises(UserError, match="line 102: template 12"):
         template_files.read_template_pairs(written(text), IDS)

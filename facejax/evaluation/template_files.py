@@ -19,11 +19,10 @@ import numpy as np
 
 from facejax import files
 from facejax.errors import UserError
+from facejax.evaluation import line_blocks
+from facejax.evaluation.line_blocks import fields_of
 from facejax.evaluation.pairs import shown
 
-_BLOCK = 1 << 22  # bytes
-_LONGEST = 1 << 16  # bytes of a line
-_DIGITS = 18  # of an id, which so is an int64
 _TABLE = 1 << 24  # ids up to here are looked up in a table
 _FILTER = 1 << 20
 _ROWS = 1 << 20  # pairs that are compared at a time
@@ -65,9 +64,9 @@ def read_images(path: str | Path) -> ListedImages:
     path = files.expand(path)
     lines: dict[str, int] = {}
     landmarks, scores = [], []
-    for block in _blocks(path):
+    for block in line_blocks.blocks(path):
         numbers = []
-        for line, text, fields in _fields(block):
+        for line, text, fields in fields_of(block):
             try:
                 if len(fields) != 12:
                     raise ValueError
@@ -83,7 +82,7 @@ def read_images(path: str | Path) -> ListedImages:
         array = np.array(numbers).reshape(-1, 11)
         broken = np.flatnonzero(~(np.abs(array) <= np.finfo(np.float32).max).all(axis=1))
         if broken.size:
-            line, text, _ = list(_fields(block))[broken[0]]
+            line, text, _ = list(fields_of(block))[broken[0]]
             raise _malformed(path, line, text, "eleven finite numbers after the image")
         landmarks.append(array[:, :10].reshape(-1, 5, 2).astype(np.float32))
         scores.append(array[:, 10].astype(np.float32))
@@ -106,8 +105,8 @@ def read_members(path: str | Path, names: Sequence[str]) -> Members:
     path = files.expand(path)
     places = {name: place for place, name in enumerate(names)}
     rows, where = [], []
-    for block in _blocks(path):
-        for line, text, fields in _fields(block):
+    for block in line_blocks.blocks(path):
+        for line, text, fields in fields_of(block):
             if len(fields) != 3 or not (_is_id(fields[1]) and _is_id(fields[2])):
                 raise _malformed(path, line, text, "`image template media`")
             name = _name(path, line, fields[0])
@@ -158,8 +157,8 @@ def read_template_pairs(
     """
     path = files.expand(path)
     pairs, same = [], []
-    for first, block in _blocks(path):
-        values = _integers(block, 3)
+    for first, block in line_blocks.blocks(path):
+        values = line_blocks.integers(block, 3)
         lines: Sequence[int] = range(first, first + (0 if values is None else len(values)))
         if values is None or values[:, 2].max() > 1:
             lines, values = _pair_by_pair(path, (first, block))
@@ -205,7 +204,7 @@ def read_template_list(path: str | Path, template_ids: np.ndarray) -> ListedTemp
     path = files.expand(path)
     subjects: dict[int, tuple[int, int]] = {}  # and the line
     columns: tuple[int, int] | None = None
-    for first, block in _blocks(path):
+    for first, block in line_blocks.blocks(path):
         reader = csv.reader(io.StringIO(_text(path, block)), skipinitialspace=True)
         for row in _rows(path, reader, first):
             line = first + reader.line_num - 1
@@ -236,76 +235,10 @@ def read_template_list(path: str | Path, template_ids: np.ndarray) -> ListedTemp
     return ListedTemplates(places, np.array([subject for subject, _ in subjects.values()]))
 
 
-def _blocks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The number of the first line, and whole lines that end in a newline."""
-    line, rest = 1, b""
-    try:
-        with path.open("rb") as file:
-            while part := file.read(_BLOCK):
-                if line == 1 and not rest:
-                    part = part.removeprefix(b"\xef\xbb\xbf")
-                whole, newline, rest_of = part.rpartition(b"\n")
-                if newline:
-                    block = rest + whole + newline
-                    if b"\r" in block:  # looking for one byte is much faster
-                        block = block.replace(b"\r\n", b"\n")
-                    yield line, block
-                    line += block.count(b"\n")
-                    rest = rest_of
-                else:
-                    rest += part
-                if len(rest) > _LONGEST:
-                    raise UserError(
-                        f"{path}, line {line}: it is longer than {_LONGEST} bytes; give a text "
-                        "file with a line for each entry"
-                    )
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}: give the folder of the protocol") from None
-    except OSError as error:
-        raise UserError(
-            f"{path} can't be read ({error.strerror}): give a file that can be read"
-        ) from error
-    if rest:
-        yield line, rest.rstrip(b"\r") + b"\n"
-
-
-def _fields(block: tuple[int, bytes]) -> Iterator[tuple[int, bytes, list[bytes]]]:
-    """The number, text and fields of each line that is not empty."""
-    first, text = block
-    for number, line in enumerate(text.split(b"\n"), first):
-        if fields := line.split():
-            yield number, line, fields
-
-
-def _integers(block: bytes, columns: int) -> np.ndarray | None:
-    """Lines of whole numbers, int64 [lines, columns]; None where other than one space is between.
-
-    Every byte is looked at: there is nothing but digits, and separators where they belong.
-    """
-    text = np.frombuffer(block, np.uint8)
-    digits = text - np.uint8(ord("0"))  # what is no digit is 10 or more
-    (ends,) = np.nonzero(digits > 9)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts
-    if len(ends) % columns or not 0 < lengths.min() <= lengths.max() <= _DIGITS:
-        return None
-    separators = text[ends].reshape(-1, columns)
-    if (separators[:, :-1] != ord(" ")).any() or (separators[:, -1] != ord("\n")).any():
-        return None
-    values = np.zeros((len(ends) // columns, columns), np.int64)
-    for column in range(columns):
-        last, length = ends[column::columns] - 1, lengths[column::columns].astype(np.uint8)
-        value = digits[last].astype(np.int64)
-        for place in range(1, length.max()):  # the tens, the hundreds, ...; 0 of a shorter number
-            value += digits[last - place] * (length > place) * np.int64(10**place)
-        values[:, column] = value
-    return values
-
-
 def _pair_by_pair(path: Path, block: tuple[int, bytes]) -> tuple[list[int], np.ndarray]:
     """The same from lines with tabs, several spaces or none between them."""
     lines, rows = [], []
-    for line, text, fields in _fields(block):
+    for line, text, fields in fields_of(block):
         if len(fields) != 3 or not all(map(_is_id, fields)) or int(fields[2]) > 1:
             raise _malformed(path, line, text, "`template template 0|1`")
         lines.append(line)
@@ -375,7 +308,7 @@ def _columns(path: Path, header: list[str]) -> tuple[int, int]:
 
 
 def _is_id(field: bytes) -> bool:
-    return field.isdigit() and len(field) <= _DIGITS
+    return field.isdigit() and len(field) <= line_blocks.DIGITS
 
 
 def _name(path: Path, line: int, field: bytes) -> str:
