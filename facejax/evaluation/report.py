@@ -13,7 +13,7 @@ import numpy as np
 
 from facejax import files, page
 from facejax.evaluation import figures
-from facejax.evaluation.verification import Verification, format_far
+from facejax.evaluation.verification import TarAtFar, Verification, format_far
 from facejax.table import format_table
 
 Scores = Mapping[str, Any]  # a record as `scores` makes it; it may have other fields too
@@ -41,10 +41,24 @@ def scores(result: Verification) -> dict[str, Any]:
         "auc": result.auc,
         "equal_error_rate": result.equal_error_rate.rate,
     }
-    for tar in result.tars:
+    return record | tar_fields(result.tars)
+
+
+def tar_fields(tars: Sequence[TarAtFar]) -> dict[str, Any]:
+    """The fields of a record that have TARs.
+
+    Args:
+      tars: of any test of pairs.
+
+    Returns:
+      "tar_at_far_1e-3" with "tar_interval_at_far_1e-3" where there is one, or None with the reason
+      as "tar_note_at_far_1e-3".
+    """
+    record: dict[str, Any] = {}
+    for tar in tars:
         far = format_far(tar.far)
         record[_TAR + far] = tar.tar
-        if tar.tar is not None:
+        if tar.low is not None:
             record[_TAR_INTERVAL + far] = [tar.low, tar.high]
         if tar.note:
             record[_TAR_NOTE + far] = tar.note
