@@ -1,6 +1,8 @@
 """Evaluation: verification of pairs, baselines and reports."""
 
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
+from facejax.evaluation.bootstrap import Interval, Resampled, resample
+from facejax.evaluation.comparison import Comparison, Difference, compare
 from facejax.evaluation.pair_images import resolve_images
 from facejax.evaluation.pairs import (
     LabelPairs,
@@ -44,19 +46,24 @@ from facejax.evaluation.verification import (
 
 __all__ = [
     "Calibration",
+    "Comparison",
+    "Difference",
     "EqualErrorRate",
     "ImageFiles",
+    "Interval",
     "KfoldAccuracy",
     "LabelPairs",
     "Pairs",
     "Pca",
     "Protocol",
+    "Resampled",
     "Roc",
     "TarAtFar",
     "Verification",
     "calibrate",
     "calibrate_folder",
     "calibrate_scores",
+    "compare",
     "consecutive_folds",
     "cosines",
     "draw_pairs",
@@ -70,6 +77,7 @@ __all__ = [
     "pca_features",
     "pixel_features",
     "read_pairs",
+    "resample",
     "resolve_images",
     "roc",
     "roc_auc",
