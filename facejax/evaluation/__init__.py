@@ -3,6 +3,10 @@
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
 from facejax.evaluation.bootstrap import Interval, Resampled, resample
 from facejax.evaluation.comparison import Comparison, Difference, compare
+from facejax.evaluation.insightface_compat import (
+    InsightFaceVerification,
+    insightface_verification,
+)
 from facejax.evaluation.pair_images import resolve_images
 from facejax.evaluation.pairs import (
     LabelPairs,
@@ -50,6 +54,7 @@ __all__ = [
     "Difference",
     "EqualErrorRate",
     "ImageFiles",
+    "InsightFaceVerification",
     "Interval",
     "KfoldAccuracy",
     "LabelPairs",
@@ -72,6 +77,7 @@ __all__ = [
     "fit_pca",
     "format_far",
     "from_pairs",
+    "insightface_verification",
     "kfold_accuracy",
     "pair_folds",
     "pca_features",
