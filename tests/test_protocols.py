@@ -33,6 +33,9 @@ def test_from_pairs_reads_the_images_that_the_pairs_name(tmp_path):
     np.testing.assert_array_equal(protocol.same, [True, True, False, False])
     assert images.shape[1:] == (16, 16, 3)
     assert protocol.name == "pairs.txt"
+    assert protocol.identities is not None
+    people = protocol.identities[protocol.indices]
+    np.testing.assert_array_equal(people[:, 0] == people[:, 1], protocol.same)
 
 
 def test_evaluate_embeds_once_and_compares_pairs(tmp_path):
@@ -45,6 +48,9 @@ def test_evaluate_embeds_once_and_compares_pairs(tmp_path):
 
     embed = functools.partial(recognition.embed, embedder, 10, batch_size=4)
     result = evaluation.evaluate(embed, protocol, fars=(0.5,))
+    assert (result.basis, result.people) == ("identities", 2)
+    unknown = evaluation.evaluate(embed, protocol._replace(identities=None), fars=(0.5,))
+    assert (unknown.basis, unknown.people) == ("linked images", 4)
     np.testing.assert_array_equal(result.scores, [1, 1, 0, 0])
     assert result.auc == 1.0
     held = protocol._replace(images=np.concatenate([*protocol.images]))
@@ -67,6 +73,7 @@ def test_synthetic_people_are_not_those_in_training():
     )
     people = np.repeat(np.arange(4), 3)[drawn.indices]
     np.testing.assert_array_equal(people[:, 0] == people[:, 1], drawn.same)
+    np.testing.assert_array_equal(drawn.identities, np.repeat(np.arange(4), 3))
     assert drawn.same.sum() == 6
     training = SyntheticFaces(identities=6, images_per_identity=3, image_size=32, seed=5)
     everyone = SyntheticFaces(identities=10, images_per_identity=3, image_size=32, seed=5)

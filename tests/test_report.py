@@ -16,6 +16,7 @@ from facejax.evaluation import (
     scores,
     scores_in_words,
     scores_table,
+    tar_at_far,
     to_json,
     verify,
     write_report,
@@ -56,9 +57,15 @@ def test_scores_are_a_record_that_json_keeps():
         "verification_accuracy": value.accuracy.accuracy,
         "verification_interval": [value.accuracy.low, value.accuracy.high],
         "auc": value.auc,
+        "auc_interval": list(value.auc_interval),
         "equal_error_rate": value.equal_error_rate.rate,
+        "equal_error_rate_interval": list(value.equal_error_rate_interval),
+        "interval_basis": "linked images",
+        "people": 600,  # of 800 images, two in each of 200 same pairs
         "tar_at_far_1e-2": tar.tar,
         "tar_interval_at_far_1e-2": [tar.low, tar.high],
+        "tar_note_at_far_1e-2": tar.note,
+        "false_accepts_at_far_1e-2": 2,
         "tar_at_far_1e-3": None,
         "tar_note_at_far_1e-3": refused.note,
     }
@@ -75,7 +82,7 @@ def test_scores_are_told_from_other_records():
     assert score_labels({"step": 7, "accuracy": 0.5}) == {}
     assert scores_in_words(record) == (
         f"verification accuracy {record['verification_accuracy']:.4f}, "
-        f"TAR at FAR 1e-2 {record['tar_at_far_1e-2']:.3f}, "
+        f"TAR at FAR 1e-2 {record['tar_at_far_1e-2']:.3f} (false accepts: 2), "
         "TAR at FAR 1e-3 unknown (too few negatives)"
     )
 
@@ -94,7 +101,7 @@ def test_the_final_table_has_the_first_and_the_last_evaluation():
 def test_the_table_gives_the_numbers_and_the_refusal():
     results = {"trained": result(0.5), "untrained": result(5.0)}
     lines = scores_table({name: scores(value) for name, value in results.items()}).split("\n")
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line, (name, value) in zip(lines[2:4], results.items(), strict=True):
         cells = line.split()
         tar = value.tars[0]
@@ -103,9 +110,25 @@ def test_the_table_gives_the_numbers_and_the_refusal():
             f"{value.accuracy.accuracy:.4f}",
             f"{value.accuracy.low:.4f}-{value.accuracy.high:.4f}",
         ]
-        assert cells[5:7] == [f"{tar.tar:.4f}", f"{tar.low:.4f}-{tar.high:.4f}"]
-        assert cells[7:] == ["-", "-"]
-    assert lines[4] == "too few negatives for FAR 1e-3: need 1000, have 200"
+        rate, auc, ends = (
+            value.equal_error_rate.rate,
+            value.auc_interval,
+            value.equal_error_rate_interval,
+        )
+        assert cells[3:5] == [f"{value.auc:.4f}", f"{auc.low:.4f}-{auc.high:.4f}"]
+        assert cells[5:7] == [f"{rate:.4f}", f"{ends[0]:.4f}-{ends[1]:.4f}"]
+        assert cells[7:9] == [f"{tar.tar:.4f}", f"~{tar.low:.4f}-{tar.high:.4f}"]
+        assert cells[9:] == ["-", "-"]
+    assert lines[4].startswith("TAR at FAR 1e-2 rests on 2 false accepts of 200 different pairs")
+    assert lines[5] == "too few negatives for FAR 1e-3: need 1000, have 200"
+
+
+def test_an_interval_on_enough_false_accepts_has_no_mark():
+    value = verified(*np.random.default_rng(0).normal(size=(2, 400, 8)), np.arange(400) % 2 < 1)
+    record = scores(value._replace(tars=(tar_at_far(value.scores, value.same, far=0.5),)))
+    assert record["false_accepts_at_far_5e-1"] == 100
+    assert "~" not in scores_table({"x": record})
+    assert "false accepts" not in scores_in_words(record)
 
 
 def test_json_has_no_numpy_and_no_infinity():
@@ -122,7 +145,9 @@ def test_report_holds_all_the_numbers(tmp_path):
     assert sorted(file.name for file in files[0].parent.iterdir()) == sorted(names)
     for name, numbers in json.loads(files[0].read_text()).items():
         kept = {
-            key: v for key, v in to_json(results[name]).items() if key not in ("scores", "same")
+            key: v
+            for key, v in to_json(results[name]).items()
+            if key not in ("scores", "same", "identities")
         }
         assert numbers == {"pairs": 400, "same_pairs": 200, **kept}
     for file in files[1:3]:
@@ -144,7 +169,9 @@ def test_the_page_of_a_report_has_the_table_and_both_pictures(tmp_path):
     assert [row[0] for row in rows[1:4]] == ["accuracy", "95 %", "AUC"]
     table = scores_table({"x": scores(results["trained"])}).split("\n")
     assert [row[1] for row in rows[1:]] == table[2].split()[1:]
-    assert f"<p>{table[3]}</p>" in text  # the note
+    assert f"<p>{table[3]}</p>" in text  # the notes
+    assert f"<p>{table[4]}</p>" in text
+    assert "by resampling 600 people, who are not known: images that same pairs link" in text
     sources = re.findall('src="data:image/png;base64,(.*?)"', text)
     assert [base64.b64decode(source) for source in sources] == [
         picture.read_bytes(),
@@ -185,6 +212,11 @@ def test_roc_picture_is_the_roc(tmp_path):
     point = axes.lines[1]  # of FAR 1e-2; 1e-3 is refused, and chance comes last
     assert np.asarray(point.get_xydata()).tolist() == [[0.01, value.tars[0].tar]]
     assert len(axes.lines) == 3
+    dashes = axes.collections[0].get_linestyles()[0][1]  # on two false accepts
+    assert dashes is not None
+    sound = value._replace(tars=(value.tars[0]._replace(false_accepts=100),))
+    (axes,) = figures.roc_figure({"trained": sound}).axes
+    assert axes.collections[0].get_linestyles()[0][1] is None
 
 
 def test_training_curves(tmp_path):

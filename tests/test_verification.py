@@ -107,7 +107,7 @@ def test_tar_refuses_with_too_few_negatives():
     assert got.note == "too few negatives for FAR 1e-4: need 10000, have 500"
     assert got[1:6] == (None,) * 5
     enough = verification.tar_at_far(scores, same, far=1 / 500)
-    assert enough.note == ""
+    assert enough.note.startswith("TAR at FAR 2e-3 rests on 1 false accept of 500 different pairs")
     assert enough.tar == 1.0
     assert verification.tar_at_far(scores, same, far=1 / 501).tar is None
 
@@ -261,8 +261,13 @@ def test_verify_scores_by_cosine_and_gives_all():
         assert got.scores[i] == pytest.approx(cosine, abs=1e-14)
     assert got.auc == verification.roc_auc(got.scores, same)
     assert got.equal_error_rate == verification.equal_error_rate(got.scores, same)
-    assert got.accuracy.accuracy == verification.kfold_accuracy(got.scores, same, folds).accuracy
-    assert got.tars[0] == verification.tar_at_far(got.scores, same, far=0.05)
+    alone = verification.kfold_accuracy(got.scores, same, folds)
+    assert got.accuracy.accuracy == alone.accuracy
+    assert got.accuracy.standard_error == alone.standard_error
+    np.testing.assert_array_equal(got.accuracy.thresholds, alone.thresholds)
+    by_pairs = verification.tar_at_far(got.scores, same, far=0.05)
+    tar = got.tars[0]
+    assert tar == by_pairs._replace(low=tar.low, high=tar.high, basis="linked images")
     assert got.tars[1].note == "too few negatives for FAR 1e-3: need 1000, have 200"
     json.dumps(to_json(got), allow_nan=False)
     swapped = verification.verify(both, pairs[:, ::-1], same, folds, fars=(0.05, 1e-3))

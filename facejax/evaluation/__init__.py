@@ -1,6 +1,12 @@
 """Evaluation: verification of pairs, baselines and reports."""
 
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
+from facejax.evaluation.bootstrap import Interval, Resampled, resample
+from facejax.evaluation.comparison import Comparison, Difference, compare
+from facejax.evaluation.insightface_compat import (
+    InsightFaceVerification,
+    insightface_verification,
+)
 from facejax.evaluation.pair_images import resolve_images
 from facejax.evaluation.pairs import (
     LabelPairs,
@@ -44,19 +50,25 @@ from facejax.evaluation.verification import (
 
 __all__ = [
     "Calibration",
+    "Comparison",
+    "Difference",
     "EqualErrorRate",
     "ImageFiles",
+    "InsightFaceVerification",
+    "Interval",
     "KfoldAccuracy",
     "LabelPairs",
     "Pairs",
     "Pca",
     "Protocol",
+    "Resampled",
     "Roc",
     "TarAtFar",
     "Verification",
     "calibrate",
     "calibrate_folder",
     "calibrate_scores",
+    "compare",
     "consecutive_folds",
     "cosines",
     "draw_pairs",
@@ -65,11 +77,13 @@ __all__ = [
     "fit_pca",
     "format_far",
     "from_pairs",
+    "insightface_verification",
     "kfold_accuracy",
     "pair_folds",
     "pca_features",
     "pixel_features",
     "read_pairs",
+    "resample",
     "resolve_images",
     "roc",
     "roc_auc",

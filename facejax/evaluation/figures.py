@@ -37,6 +37,8 @@ def bare(axes: Axes) -> None:
 def roc_figure(results: Mapping[str, Verification]) -> Figure:
     """TAR over log FAR, from one false accept up; bars are the TARs' 95 % intervals.
 
+    Those that rest on fewer than 100 false accepts are dotted.
+
     Args:
       results: by the name that is shown, one or more, on the same pairs.
     """
@@ -55,7 +57,15 @@ def roc_figure(results: Mapping[str, Verification]) -> Figure:
         for tar in result.tars:
             if tar.tar is None or tar.low is None or tar.high is None:
                 continue
-            axes.vlines(tar.far, tar.low, tar.high, color=color, linewidth=4, alpha=0.35)
+            axes.vlines(
+                tar.far,
+                tar.low,
+                tar.high,
+                color=color,
+                linewidth=4,
+                alpha=0.35,
+                linestyles="solid" if tar.sound else "dotted",
+            )
             axes.plot(tar.far, tar.tar, color=color, marker="o", markersize=4)
     far = np.geomspace(fewest, 1, 200)
     axes.plot(far, far, color="#999999", linewidth=0.8, linestyle=":", label="chance")

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facejax import files
 from facejax.data import read_images
 from facejax.evaluation.pair_images import resolve_images
 from facejax.evaluation.pairs import draw_pairs, read_pairs
+from facejax.evaluation.people import folders
 from facejax.evaluation.verification import Verification, verify
 from facejax.synthetic import SyntheticFaces
 
@@ -26,6 +28,7 @@ class Protocol(NamedTuple):
       indices: int [N, 2], the two images of each pair.
       same: bool [N].
       folds: int [N].
+      identities: int [M], who is on each image, for the intervals; None where it is not known.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Protocol(NamedTuple):
     indices: np.ndarray
     same: np.ndarray
     folds: np.ndarray
+    identities: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +59,17 @@ def from_pairs(pairs_file: str | Path, folder: str | Path, *, image_size: int) -
       image_size: side in pixels to which images are resized.
 
     Returns:
-      Protocol; iterating over its `images` raises UserError at one that does not decode.
+      Protocol; iterating over its `images` raises UserError at one that does not decode. A folder
+      of images is a person, if all pairs agree with that; else people are not known.
 
     Raises:
       UserError: on a malformed line or a missing image.
     """
     pairs = read_pairs(pairs_file)
-    files, indices = resolve_images(pairs, folder)
-    images = ImageFiles(tuple(files), image_size)
-    return Protocol(Path(pairs_file).name, images, indices, pairs.same, pairs.folds)
+    found, indices = resolve_images(pairs, folder)
+    people = folders(found, indices, pairs.same, root=files.expand(folder))
+    images = ImageFiles(tuple(found), image_size)
+    return Protocol(Path(pairs_file).name, images, indices, pairs.same, pairs.folds, people)
 
 
 def synthetic(
@@ -87,7 +93,8 @@ def synthetic(
     )
     drawn = draw_pairs(faces.labels, pairs=pairs, seed=seed)
     name = f"{identities} unseen synthetic identities"
-    return Protocol(name, faces.images, drawn.indices, drawn.same, drawn.folds)
+    people = np.asarray(faces.labels)
+    return Protocol(name, faces.images, drawn.indices, drawn.same, drawn.folds, people)
 
 
 def evaluate(
@@ -108,4 +115,11 @@ def evaluate(
       UserError: an image does not decode, or an embedding is not finite.
     """
     embeddings = embed(protocol.images)
-    return verify(embeddings, protocol.indices, protocol.same, protocol.folds, fars=fars)
+    return verify(
+        embeddings,
+        protocol.indices,
+        protocol.same,
+        protocol.folds,
+        fars=fars,
+        identities=protocol.identities,
+    )

@@ -20,8 +20,15 @@ Scores = Mapping[str, Any]  # a record as `scores` makes it; it may have other f
 
 _ACCURACY = "verification_accuracy"
 _INTERVAL = "verification_interval"
+_BASIS = "interval_basis"
 # Before the FAR, as in "tar_at_far_1e-3".
 _TAR, _TAR_INTERVAL, _TAR_NOTE = "tar_at_far_", "tar_interval_at_far_", "tar_note_at_far_"
+_TAR_ACCEPTS = "false_accepts_at_far_"
+_WHO = {
+    "identities": "known",
+    "linked images": "not known: images that same pairs link are taken for one person, and all "
+    "others for different people",
+}
 
 
 def scores(result: Verification) -> dict[str, Any]:
@@ -31,15 +38,22 @@ def scores(result: Verification) -> dict[str, Any]:
       result: of `verify`.
 
     Returns:
-      "verification_accuracy" and its "verification_interval" [low, high], "auc",
-      "equal_error_rate", and for each FAR "tar_at_far_1e-3" with "tar_interval_at_far_1e-3", or
-      None with the reason as "tar_note_at_far_1e-3".
+      "verification_accuracy" and its "verification_interval" [low, high], "auc" and
+      "auc_interval", "equal_error_rate" and "equal_error_rate_interval", and for each FAR
+      "tar_at_far_1e-3" with "tar_interval_at_far_1e-3" and "false_accepts_at_far_1e-3", or None
+      with the reason as "tar_note_at_far_1e-3". The note stands beside a TAR too, where its
+      interval is not to be relied on. "interval_basis" says whose resampling gave the intervals,
+      and "people" how many they are.
     """
     record: dict[str, Any] = {
         _ACCURACY: result.accuracy.accuracy,
         _INTERVAL: [result.accuracy.low, result.accuracy.high],
         "auc": result.auc,
+        "auc_interval": [*result.auc_interval],
         "equal_error_rate": result.equal_error_rate.rate,
+        "equal_error_rate_interval": [*result.equal_error_rate_interval],
+        _BASIS: result.basis,
+        "people": result.people,
     }
     return record | tar_fields(result.tars)
 
@@ -60,6 +74,7 @@ def tar_fields(tars: Sequence[TarAtFar]) -> dict[str, Any]:
         record[_TAR + far] = tar.tar
         if tar.low is not None:
             record[_TAR_INTERVAL + far] = [tar.low, tar.high]
+            record[_TAR_ACCEPTS + far] = tar.false_accepts
         if tar.note:
             record[_TAR_NOTE + far] = tar.note
     return record
@@ -84,6 +99,8 @@ def scores_in_words(record: Scores) -> str:
     for far, name in _tars(record).items():
         tar = record[name]
         said = "unknown (too few negatives)" if tar is None else f"{tar:.3f}"
+        if _unsound(record, far):
+            said += f" (false accepts: {record[_TAR_ACCEPTS + far]})"
         words.append(f"TAR at FAR {far} {said}")
     return ", ".join(words)
 
@@ -91,7 +108,8 @@ def scores_in_words(record: Scores) -> str:
 def scores_table(records: Mapping[str, Scores]) -> str:
     """The table of several results, one row per result, with 95 % intervals.
 
-    A TAR that is not known is a dash, and its reason a line under the table.
+    A TAR that is not known is a dash, and its reason a line under the table. An interval that is
+    not to be relied on has a "~" before it, and the reason under the table likewise.
 
     Args:
       records: of `scores`, by the name that is shown.
@@ -136,7 +154,8 @@ def write_report(
     roc_picture, score_picture = directory / "roc.png", directory / "scores.png"
     figures.save(figures.roc_figure(results), roc_picture)
     figures.save(figures.score_figure(results), score_picture)
-    same = next(iter(results.values())).same
+    first = next(iter(results.values()))
+    same = first.same
     header, rows, notes = _cells({name: scores(result) for name, result in results.items()})
     # One column per result, so that it is narrow.
     top, *below = zip(header, *rows, strict=True)
@@ -144,13 +163,15 @@ def write_report(
         title,
         page.paragraph(
             f"{same.size} pairs, {same.sum()} of them of the same person. Accuracy is by the "
-            "threshold that is best on the other folds; under a rate is its 95 % interval."
+            "threshold that is best on the other folds; under a rate is its 95 % interval, by "
+            f"resampling {first.people} people, who are {_WHO[first.basis]}."
         ),
         page.table(top, below),
         *map(page.paragraph, notes),
         page.picture(
             roc_picture.read_bytes(),
-            "True accept rate over false accept rate. Bars are intervals of the true accept rate.",
+            "True accept rate over false accept rate. Bars are intervals of the true accept rate, "
+            "dotted where they are not to be relied on.",
         ),
         page.picture(
             score_picture.read_bytes(),
@@ -170,20 +191,28 @@ def _tars(record: Scores) -> dict[str, str]:
 def _cells(records: Mapping[str, Scores]) -> tuple[list[str], list[list[str]], list[str]]:
     """The header, the rows and the notes of a table."""
     fars = list(dict.fromkeys(far for record in records.values() for far in _tars(record)))
-    header = ["", "accuracy", "95 %", "AUC", "EER"]
+    header = ["", "accuracy", "95 %", "AUC", "95 %", "EER", "95 %"]
     for far in fars:
         header += [f"TAR@FAR {far}", "95 %"]
     rows = []
     notes: dict[str, None] = {}  # each once, in order
     for name, record in records.items():
         row = [name, _rate(record[_ACCURACY]), _interval(record[_INTERVAL])]
-        row += [_rate(record["auc"]), _rate(record["equal_error_rate"])]
+        for rate in ("auc", "equal_error_rate"):
+            row += [_rate(record[rate]), _interval(record.get(f"{rate}_interval"))]
         for far in fars:
-            row += [_rate(record.get(_TAR + far)), _interval(record.get(_TAR_INTERVAL + far))]
+            doubt = "~" if _unsound(record, far) else ""
+            row.append(_rate(record.get(_TAR + far)))
+            row.append(doubt + _interval(record.get(_TAR_INTERVAL + far)))
             if _TAR_NOTE + far in record:
                 notes[record[_TAR_NOTE + far]] = None
         rows.append(row)
     return header, rows, list(notes)
+
+
+def _unsound(record: Scores, far: str) -> bool:
+    """Whether a TAR is known, and its interval not to be relied on."""
+    return record.get(_TAR + far) is not None and _TAR_NOTE + far in record
 
 
 def _rate(value: float | None) -> str:
@@ -198,5 +227,5 @@ def _summary(result: Verification) -> dict[str, Any]:
     """All fields but those with a value per pair, and how many pairs there were."""
     fields = result._asdict()
     same = fields.pop("same")
-    del fields["scores"]
+    del fields["scores"], fields["identities"]
     return to_json({"pairs": same.size, "same_pairs": same.sum(), **fields})

@@ -10,7 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facejax.errors import UserError
+from facejax.evaluation import bootstrap, statistics
+from facejax.evaluation.bootstrap import wilson_interval
+from facejax.evaluation.cosine_scores import cosines
+from facejax.evaluation.people import linked_images
+
+SOUND = 100  # false accepts, below which the interval of a TAR is not to be relied on
 
 
 class Roc(NamedTuple):
@@ -31,7 +36,8 @@ class EqualErrorRate(NamedTuple):
 class TarAtFar(NamedTuple):
     """TAR at a wanted FAR with its 95 % interval, or the reason why there is none.
 
-    With too few negatives every field but `far` and `note` is None.
+    With too few negatives every field but `far`, `note` and those after it is None. With fewer
+    than 100 false accepts the note says so: the interval is then not to be relied on.
     """
 
     far: float
@@ -41,6 +47,13 @@ class TarAtFar(NamedTuple):
     threshold: float | None
     achieved_far: float | None
     note: str = ""
+    false_accepts: int = 0  # on which the threshold rests
+    basis: str = "pairs"  # what the interval takes as independent, or the people of Verification
+
+    @property
+    def sound(self) -> bool:
+        """Whether there are 100 false accepts."""
+        return self.false_accepts >= SOUND
 
 
 class KfoldAccuracy(NamedTuple):
@@ -48,14 +61,15 @@ class KfoldAccuracy(NamedTuple):
 
     accuracy: float  # right pairs / all pairs: the mean over folds where folds are equally large
     standard_error: float  # of the fold accuracies: sample deviation / sqrt(K), as LFW defines it
-    low: float  # Wilson 95 % interval of right pairs / all pairs
+    low: float  # 95 % interval of right pairs / all pairs
     high: float
     thresholds: np.ndarray  # [K]
     fold_accuracies: np.ndarray  # [K]
+    basis: str = "pairs"  # what the interval takes as independent; see TarAtFar
 
 
 class Verification(NamedTuple):
-    """All that is said about one list of pairs."""
+    """All that is said about one list of pairs, with 95 % intervals by resampling its people."""
 
     scores: np.ndarray  # [N] float64 cosines
     same: np.ndarray  # [N] bool
@@ -63,6 +77,11 @@ class Verification(NamedTuple):
     auc: float
     equal_error_rate: EqualErrorRate
     tars: tuple[TarAtFar, ...]
+    auc_interval: bootstrap.Interval
+    equal_error_rate_interval: bootstrap.Interval
+    people: int  # how many the intervals rest on
+    basis: str  # who they are: "identities" that are known, or "linked images"
+    identities: np.ndarray  # [N, 2] int, the people of each pair
 
 
 def _checked(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,10 +156,10 @@ def tar_at_far(
 ) -> TarAtFar:
     """The true accept rate at the smallest threshold whose false accept rate is at most `far`.
 
-    The interval is the 95 % percentile bootstrap over same and different pairs, each resampled
-    with replacement, the threshold chosen anew in each resample; so it holds the doubt about the
-    threshold too. It takes the pairs as independent (pairs that share images are not quite), and
-    at TAR 1 it shrinks to a point.
+    The interval here is *per pair*: the 95 % percentile bootstrap over same and different pairs,
+    each resampled with replacement, the threshold chosen anew in each resample. It takes the pairs
+    as independent, so where they share people it is too narrow (`verify` resamples people), and at
+    TAR 1 it shrinks to a point.
 
     Args:
       scores: [N] finite floats.
@@ -151,7 +170,8 @@ def tar_at_far(
 
     Returns:
       TarAtFar; with fewer negatives than 1 / far no figure but a `note` that says how many are
-      needed, since the rate of one accepted negative would already be above `far`.
+      needed, since the rate of one accepted negative would already be above `far`. With fewer than
+      100 accepted negatives the note says that.
     """
     scores, same = _checked(scores, same)
     if not 0 < far <= 1:
@@ -164,7 +184,8 @@ def tar_at_far(
         note = f"too few negatives for FAR {format_far(far)}: need {needed}, have {negatives.size}"
         return TarAtFar(far, None, None, None, None, None, note)
     if allowed >= negatives.size:
-        return TarAtFar(far, 1.0, 1.0, 1.0, float(scores.min()), 1.0)
+        note = _few_accepts(far, negatives.size, negatives.size)
+        return TarAtFar(far, 1.0, 1.0, 1.0, float(scores.min()), 1.0, note, negatives.size)
 
     def tar_above(blocking: np.ndarray) -> np.ndarray:  # the first negative to be refused
         refused = np.searchsorted(positives, blocking, side="right")
@@ -180,13 +201,25 @@ def tar_at_far(
     index = np.minimum((uniform * negatives.size).astype(np.int64), negatives.size - 1)
     resampled = rng.binomial(positives.size, tar_above(negatives[index])) / positives.size
     low, high = np.quantile(resampled, [0.025, 0.975])
+    accepts = int((negatives >= threshold).sum())
     return TarAtFar(
         far,
         float(tar_above(blocking)),
         float(low),
         float(high),
         float(threshold),
-        float((negatives >= threshold).mean()),
+        accepts / negatives.size,
+        _few_accepts(far, accepts, negatives.size),
+        accepts,
+    )
+
+
+def _few_accepts(far: float, accepts: int, negatives: int) -> str:
+    if accepts >= SOUND:
+        return ""
+    return (
+        f"TAR at FAR {format_far(far)} rests on {accepts} false accept{'s' * (accepts != 1)} of "
+        f"{negatives} different pairs: below {SOUND} its interval is not to be relied on"
     )
 
 
@@ -219,9 +252,9 @@ def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> K
       folds: [N] int, at least two distinct numbers; the results are in rising order of them.
 
     Returns:
-      KfoldAccuracy. `low` and `high` are Wilson's 95 % score interval for the pooled count of
-      right pairs out of N, which stays inside [0, 1] and does not vanish at accuracy 1; the fold
-      standard error is reported beside it because papers quote it.
+      KfoldAccuracy. `low` and `high` are *per pair*: Wilson's 95 % score interval for the pooled
+      count of right pairs out of N, as if they were independent (`verify` resamples people); the
+      fold standard error is reported beside it because papers quote it.
 
     References:
       Huang et al., Labeled Faces in the Wild, 2007, section 3 (View 2):
@@ -252,65 +285,6 @@ def kfold_accuracy(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> K
     )
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion.
-
-    References:
-      Wilson, Probable Inference, the Law of Succession, and Statistical Inference, 1927:
-      https://doi.org/10.1080/01621459.1927.10502953
-    """
-    z = 1.959963984540054
-    share, spread = successes / trials, z * z / trials
-    center = (share + spread / 2) / (1 + spread)
-    half = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return float(max(center - half, 0.0)), float(min(center + half, 1.0))
-
-
-def cosines(embeddings: np.ndarray, indices: np.ndarray, *, block_size: int = 4096) -> np.ndarray:
-    """The cosine of each pair, computed in float64.
-
-    Args:
-      embeddings: [M, D] floats, of any length (a zero vector has cosine 0 to everything).
-      indices: [N, 2] integers in [0, M), the two embeddings of each pair.
-      block_size: pairs that are gathered at a time; what is needed besides the arguments and the
-        result follows block_size * D, not N or M.
-
-    Returns:
-      float64 [N].
-
-    Raises:
-      UserError: an embedding of a pair is not finite.
-      ValueError: on wrong shapes, or an index outside of [0, M).
-    """
-    if embeddings.ndim != 2 or indices.shape != (len(indices), 2) or indices.dtype.kind not in "iu":
-        raise ValueError(
-            f"embeddings [M, D] and integer indices [N, 2] are wanted, not {embeddings.shape} and "
-            f"{indices.dtype} {indices.shape}"
-        )
-    if indices.size and not 0 <= indices.min() <= indices.max() < len(embeddings):
-        raise ValueError(
-            f"indices from {indices.min()} to {indices.max()} do not fit {len(embeddings)} "
-            "embeddings"
-        )
-    scores = np.empty(len(indices))
-    broken = 0
-    tiny = np.finfo(np.float64).tiny
-    for start in range(0, len(indices), block_size):
-        first, second = indices[start : start + block_size].T
-        a, b = embeddings[first].astype(np.float64), embeddings[second].astype(np.float64)
-        broken += int((~(np.isfinite(a) & np.isfinite(b)).all(axis=1)).sum())
-        if broken:  # no score is wanted any more, only how many there are not
-            continue
-        norms = np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), tiny)
-        scores[start : start + block_size] = np.sum(a * b, axis=1) / norms
-    if broken:
-        raise UserError(
-            f"{broken} of {len(scores)} pairs have an embedding that is not finite: the network "
-            "has diverged, so evaluate an earlier checkpoint or train with a smaller learning rate"
-        )
-    return scores
-
-
 def verify(
     embeddings: np.ndarray,
     indices: np.ndarray,
@@ -318,6 +292,8 @@ def verify(
     folds: np.ndarray,
     *,
     fars: Sequence[float] = (1e-2, 1e-3),
+    identities: np.ndarray | None = None,
+    resamples: int = 1000,
 ) -> Verification:
     """Scores pairs of embeddings by their cosine, and everything this file says of the scores.
 
@@ -327,17 +303,53 @@ def verify(
       same: [N] bool.
       folds: [N] int, see `facejax.evaluation.pair_folds`.
       fars: the false accept rates at which TAR is wanted.
+      identities: [M] integers, whose the embeddings are, for the intervals. None takes those that
+        same pairs link for one person's, and all others for different people's.
+      resamples: of the people, for the intervals; the time follows it.
 
     Raises:
       UserError: where an embedding is not finite.
-      ValueError: as `cosines`, `roc` and `kfold_accuracy`.
+      ValueError: as `cosines`, `roc`, `kfold_accuracy` and `facejax.evaluation.resample`.
     """
-    scores = cosines(np.asarray(embeddings), np.asarray(indices))
+    embeddings, indices, same = map(np.asarray, (embeddings, indices, same))
+    if identities is not None and np.shape(identities) != (len(embeddings),):
+        raise ValueError(
+            f"identities [{len(embeddings)}] are wanted, one of each embedding, not "
+            f"{np.shape(identities)}"
+        )
+    scores = cosines(embeddings, indices)
+    accuracy = kfold_accuracy(scores, same, folds)
+    tars = tuple(tar_at_far(scores, same, far=far) for far in fars)
+    known = [tar.far for tar in tars if tar.tar is not None]
+    people = linked_images(indices, same) if identities is None else np.asarray(identities)
+    found = bootstrap.resample(
+        statistics.together(
+            statistics.kfold_accuracy(scores, same, np.asarray(folds)),
+            statistics.auc(scores, same),
+            statistics.equal_error_rate(scores, same),
+            statistics.tars(scores, same, fars=known),
+        ),
+        people[indices],
+        resamples=resamples,
+    )
+    basis = "linked images" if identities is None else "identities"
+    ends = [found.interval(number) for number in range(len(found.estimates))]
+    of_tars = dict(zip(known, ends[3:], strict=True))
     return Verification(
         scores,
-        np.asarray(same),
-        kfold_accuracy(scores, same, folds),
+        same,
+        accuracy._replace(low=ends[0].low, high=ends[0].high, basis=basis),
         roc_auc(scores, same),
         equal_error_rate(scores, same),
-        tuple(tar_at_far(scores, same, far=far) for far in fars),
+        tuple(
+            tar._replace(low=of_tars[tar.far].low, high=of_tars[tar.far].high, basis=basis)
+            if tar.far in of_tars
+            else tar
+            for tar in tars
+        ),
+        ends[1],
+        ends[2],
+        found.people,
+        basis,
+        people[indices],
     )
