@@ -224,7 +224,7 @@ def test_a_sampled_run_trains(tmp_path):
         (["--config.batch_size=7"], ["batch_size 7", "2 device"]),
         (["--config.devices=99"], ["devices is 99"]),
         (["--config.parallel=pjit"], ["pjit", "shard_map"]),
-        (["--config.data.kind=mxnet"], ["mxnet", "synthetic, folder or dataset"]),
+        (["--config.data.kind=mxnet"], ["mxnet", "synthetic, folder, dataset, list, rec"]),
         (["--config.data.kind=folder"], ["data.path"]),
         (["--config.data.kind=folder", "--config.data.path=none"], ["none"]),
         (["train"], ["train", "--config.seed"]),
