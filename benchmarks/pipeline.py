@@ -15,6 +15,7 @@ import functools
 import os
 import pathlib
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -27,7 +28,16 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from facejax.data import batches, build_dataset, decode, folder_source
+from facejax.data import (
+    Source,
+    batches,
+    build_dataset,
+    decode,
+    folder_source,
+    pack_dataset,
+    recordio_source,
+    write_recordio,
+)
 from facejax.synthetic import SyntheticFaces
 
 DATA = flags.DEFINE_string("data", None, "folder of identities; none: synthetic faces")
@@ -138,6 +148,17 @@ def main(_) -> None:
             rows[name] = functools.partial(take, iterator, BATCHES.value)
             # What it has made ahead while others had their turn does not count.
             first[name] = functools.partial(take, iterator, 8)
+        forms: dict[str, Source] = {
+            "RecordIO": recordio_source(write_recordio(source, f"{temporary}/rec", progress=False)),
+            "packed": pack_dataset(
+                source, f"{temporary}/packed", image_size=IMAGE_SIZE.value, progress=False
+            ),
+        }
+        for form, other in forms.items():
+            iterator = taken(other, threads=2)
+            name = f"{form}, 2 threads"
+            rows[name] = functools.partial(take, iterator, BATCHES.value)
+            first[name] = functools.partial(take, iterator, 8)
         turns = Turns(rows, first, images)
 
     print(f"$ {shlex.join(['python', *sys.argv])}")
@@ -147,8 +168,9 @@ def main(_) -> None:
     print("| images/s               | median |  least |   most | per processor s | / bare loop |")
     print("|------------------------|-------:|-------:|-------:|----------------:|------------:|")
     for name in rows:
-        batch_row = name.startswith("batches")
-        print(turns.row(name, name.replace("batches", "decode") if batch_row else ""))
+        many = re.search(r"\d threads", name)
+        against = f"decode, {many[0]}" if many and not name.startswith("decode") else ""
+        print(turns.row(name, against))
 
 
 if __name__ == "__main__":

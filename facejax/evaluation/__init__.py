@@ -17,6 +17,16 @@ from facejax.evaluation.pairs import (
     read_pairs,
 )
 from facejax.evaluation.protocols import ImageFiles, Protocol, evaluate, from_pairs, synthetic
+from facejax.evaluation.quality import (
+    ByIdentity,
+    Histograms,
+    RejectCurve,
+    by_identity,
+    error_versus_reject,
+    histograms,
+    norms,
+    spearman,
+)
 from facejax.evaluation.report import (
     score_labels,
     scores,
@@ -25,6 +35,7 @@ from facejax.evaluation.report import (
     to_json,
     write_report,
 )
+from facejax.evaluation.tables import ImageTable
 from facejax.evaluation.thresholds import (
     Calibration,
     calibrate,
@@ -49,11 +60,14 @@ from facejax.evaluation.verification import (
 )
 
 __all__ = [
+    "ByIdentity",
     "Calibration",
     "Comparison",
     "Difference",
     "EqualErrorRate",
+    "Histograms",
     "ImageFiles",
+    "ImageTable",
     "InsightFaceVerification",
     "Interval",
     "KfoldAccuracy",
@@ -61,10 +75,12 @@ __all__ = [
     "Pairs",
     "Pca",
     "Protocol",
+    "RejectCurve",
     "Resampled",
     "Roc",
     "TarAtFar",
     "Verification",
+    "by_identity",
     "calibrate",
     "calibrate_folder",
     "calibrate_scores",
@@ -73,12 +89,15 @@ __all__ = [
     "cosines",
     "draw_pairs",
     "equal_error_rate",
+    "error_versus_reject",
     "evaluate",
     "fit_pca",
     "format_far",
     "from_pairs",
+    "histograms",
     "insightface_verification",
     "kfold_accuracy",
+    "norms",
     "pair_folds",
     "pca_features",
     "pixel_features",
@@ -91,6 +110,7 @@ __all__ = [
     "scores",
     "scores_in_words",
     "scores_table",
+    "spearman",
     "synthetic",
     "tar_at_far",
     "to_json",
