@@ -3,6 +3,7 @@
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
 from facejax.evaluation.bootstrap import Interval, Resampled, resample
 from facejax.evaluation.comparison import Comparison, Difference, compare
+from facejax.evaluation.fairness import Fairness, Group, Limit, Rate, fairness
 from facejax.evaluation.insightface_compat import (
     InsightFaceVerification,
     insightface_verification,
@@ -35,6 +36,8 @@ from facejax.evaluation.report import (
     to_json,
     write_report,
 )
+from facejax.evaluation.rfw import GroupedProtocol, from_groups
+from facejax.evaluation.spread import Spread, spread
 from facejax.evaluation.tables import ImageTable
 from facejax.evaluation.thresholds import (
     Calibration,
@@ -65,6 +68,9 @@ __all__ = [
     "Comparison",
     "Difference",
     "EqualErrorRate",
+    "Fairness",
+    "Group",
+    "GroupedProtocol",
     "Histograms",
     "ImageFiles",
     "ImageTable",
@@ -72,12 +78,15 @@ __all__ = [
     "Interval",
     "KfoldAccuracy",
     "LabelPairs",
+    "Limit",
     "Pairs",
     "Pca",
     "Protocol",
+    "Rate",
     "RejectCurve",
     "Resampled",
     "Roc",
+    "Spread",
     "TarAtFar",
     "Verification",
     "by_identity",
@@ -91,8 +100,10 @@ __all__ = [
     "equal_error_rate",
     "error_versus_reject",
     "evaluate",
+    "fairness",
     "fit_pca",
     "format_far",
+    "from_groups",
     "from_pairs",
     "histograms",
     "insightface_verification",
@@ -111,6 +122,7 @@ __all__ = [
     "scores_in_words",
     "scores_table",
     "spearman",
+    "spread",
     "synthetic",
     "tar_at_far",
     "to_json",

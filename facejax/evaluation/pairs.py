@@ -2,9 +2,9 @@
 
 LFW's format (`pairs.txt`, `pairsDevTest.txt`): the first line is `n`, or `folds n`; then each fold
 has n lines `name i j` (same person) and n lines `name i name j` (different people), separated by
-tabs or spaces. `Name 3` is the image `Name/Name_0003`. The plain format has no header; its lines
-are `path_a,path_b,1` (same) or `path_a,path_b,0`, with commas or tabs, and may have a fourth field,
-the number of the pair's fold.
+tabs or spaces. `Name 3` is the image `Name/Name_0003`. RFW's files are the same without the first
+line. The plain format has no header; its lines are `path_a,path_b,1` (same) or `path_a,path_b,0`,
+with commas or tabs, and may have a fourth field, the number of the pair's fold.
 """
 
 import csv
@@ -39,11 +39,13 @@ class LabelPairs(NamedTuple):
     folds: np.ndarray  # [N] int
 
 
-def read_pairs(path: str | Path) -> Pairs:
+def read_pairs(path: str | Path, *, headless: bool = False) -> Pairs:
     """Reads a pair file of either format; empty lines are passed over.
 
     Args:
       path: the file, UTF-8; `~` is the home. Fields may be quoted as in CSV.
+      headless: admit LFW's lines without the first one, as RFW has them; whether the file is whole
+        is then not known.
 
     Returns:
       Pairs. The folds are those of the file; else ten, or as many as an LFW header says: see
@@ -60,7 +62,7 @@ def read_pairs(path: str | Path) -> Pairs:
         raise UserError(f"the pair file {path} is empty: give a file with one pair per line")
     header = lines[0][1].split()
     is_lfw = len(header) <= 2 and all(map(_is_number, header))
-    parse = _lfw_pair if is_lfw else _plain_pair
+    parse = _lfw_pair if is_lfw or (headless and _is_rfw(lines)) else _plain_pair
     parsed = [parse(line, f"{path}, line {i}") for i, line in lines[is_lfw:]]
     same = np.array([pair[2] for pair in parsed], bool)
     folds = int(header[0]) if is_lfw and len(header) == 2 else 10
@@ -175,6 +177,12 @@ def refuse_contradictions(first: Sequence[Any], second: Sequence[Any], pairs: Pa
 
 def _kind(pairs: Pairs, number: int) -> str:
     return "the same person" if pairs.same[number] else "different people"
+
+
+def _is_rfw(lines: Sequence[tuple[int, str]]) -> bool:
+    """Whether there is a line `name i name j`, which no plain file has."""
+    fields = (_fields(line, "\t" if "\t" in line else " ") for _, line in lines)
+    return any(len(each) == 4 and _is_number(each[1]) and _is_number(each[3]) for each in fields)
 
 
 def _lfw_pair(line: str, where: str) -> tuple[str, str, bool, None]:

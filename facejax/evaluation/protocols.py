@@ -50,13 +50,16 @@ class ImageFiles:
         return (image[None] for image in read_images(self.files, image_size=self.image_size))
 
 
-def from_pairs(pairs_file: str | Path, folder: str | Path, *, image_size: int) -> Protocol:
+def from_pairs(
+    pairs_file: str | Path, folder: str | Path, *, image_size: int, headless: bool = False
+) -> Protocol:
     """The pairs of a pair file, and their images in a folder, which are read when they are used.
 
     Args:
       pairs_file: see `read_pairs`.
       folder: see `resolve_images`.
       image_size: side in pixels to which images are resized.
+      headless: see `read_pairs`.
 
     Returns:
       Protocol; iterating over its `images` raises UserError at one that does not decode. A folder
@@ -65,7 +68,7 @@ def from_pairs(pairs_file: str | Path, folder: str | Path, *, image_size: int) -
     Raises:
       UserError: on a malformed line or a missing image.
     """
-    pairs = read_pairs(pairs_file)
+    pairs = read_pairs(pairs_file, headless=headless)
     found, indices = resolve_images(pairs, folder)
     people = folders(found, indices, pairs.same, root=files.expand(folder))
     images = ImageFiles(tuple(found), image_size)

@@ -5,7 +5,7 @@ those of a list that has each pair so often (but the share of same pairs in it, 
 depends, stays as it is: a list is made with it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -188,27 +188,63 @@ def tars(scores: np.ndarray, same: np.ndarray, *, fars: Sequence[float]) -> Stat
     Returns:
       One number for each; the threshold is chosen anew for each row of weights.
     """
-    positives, negatives = np.flatnonzero(same), np.flatnonzero(~same)
+    positives = np.flatnonzero(same)
     positives = positives[np.argsort(-scores[positives], kind="stable")]
-    negatives = negatives[np.argsort(-scores[negatives], kind="stable")]
-    # With the n-th negative refused, the first of those not accepted: the positives above it.
+    negatives, blocking = _blocking(scores, same, fars)
+    # The same pairs above the first of the different ones that is refused.
     above = np.searchsorted(-scores[positives], -scores[negatives], side="left")
     above = np.append(above, len(positives))
-    wanted = np.asarray(fars, np.float64)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        false, true = (_sums(weights, kind) for kind in (negatives, positives))
-        limits = np.outer(false[:, -1], wanted) + _ROUNDING
-        blocking = np.stack(
-            [
-                np.searchsorted(row[1:], limit, side="right")
-                for row, limit in zip(false, limits, strict=True)
-            ]
-        )
-        accepted = np.take_along_axis(true, above[blocking], axis=1)
-        return _divided(np.where(false[:, -1:] > 0, accepted, np.nan), true[:, -1:])
+        sums = _sums(weights, positives)
+        first, known = blocking(weights)
+        accepted = np.take_along_axis(sums, above[first], axis=1)
+        return _divided(np.where(known, accepted, np.nan), sums[:, -1:])
 
     return statistic
+
+
+def limits(scores: np.ndarray, same: np.ndarray, *, fars: Sequence[float]) -> Statistic:
+    """The score of the best different pair that must be refused for a false accept rate.
+
+    Args:
+      scores: [N] floats.
+      same: [N] bool, with different pairs among them.
+      fars: the wanted false accept rates, in (0, 1].
+
+    Returns:
+      One number for each: the least score, where none must be refused.
+    """
+    negatives, blocking = _blocking(scores, same, fars)
+    falling = scores[np.append(negatives, negatives[-1])]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        first, known = blocking(weights)
+        return np.where(known, falling[first], np.nan)
+
+    return statistic
+
+
+def _blocking(
+    scores: np.ndarray, same: np.ndarray, fars: Sequence[float]
+) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+    """The different pairs, scores falling, and which of them is the first that must be refused.
+
+    The second result takes weights [R, N] and gives the numbers [R, fars], the count of different
+    pairs where all may be accepted, and whether there are any, [R, 1].
+    """
+    negatives = np.flatnonzero(~same)
+    negatives = negatives[np.argsort(-scores[negatives], kind="stable")]
+    wanted = np.asarray(fars, np.float64)
+
+    def blocking(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sums = _sums(weights, negatives)
+        allowed = np.outer(sums[:, -1], wanted) + _ROUNDING
+        rows = zip(sums, allowed, strict=True)
+        first = np.stack([np.searchsorted(row[1:], most, side="right") for row, most in rows])
+        return first, sums[:, -1:] > 0
+
+    return negatives, blocking
 
 
 def _sums(weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
