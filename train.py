@@ -74,7 +74,7 @@ def main(opened: contextlib.ExitStack) -> None:
 
     # --- Network and loss: a mistake in the config stops here, before any data is read ------------
     network = from_config.network(config, axis_name=step.AXIS)
-    from_config.objective(config)
+    from_config.objective(config)  # made again when the images are counted
     augmentation = from_config.augmentation(config)
 
     # --- Data ------------------------------------------------------------------------------------
