@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from facejax.errors import UserError
-from facejax.evaluation import quality, tar_at_far
+from facejax.evaluation import bootstrap, quality, tar_at_far
 from facejax.evaluation.tables import ImageTable
 
 
@@ -45,6 +45,30 @@ def test_reject_curve_against_a_loop(levels, share_of):
             area += rate * max(min(end, upto) - start, 0)
         assert got.area(upto=upto) == pytest.approx(area, abs=1e-12)
     assert got.area() < got.area_by_chance() == got.false_non_match_rates[0]
+
+
+def test_intervals_of_a_reject_curve_are_those_of_what_is_left():
+    scores, same, indices, qualities = listed(5, levels=6)
+    people = np.arange(60) // 4
+    identities = people[indices]
+    identities[same, 1] = identities[same, 0]
+    got = quality.error_versus_reject(
+        scores, same, indices, qualities, far=0.1, identities=identities, resamples=2000
+    )
+    assert got.low is not None
+    assert got.high is not None
+    worst = qualities[indices].min(axis=1)
+    for number, level in enumerate(got.qualities):
+        kept = same & (worst >= level)
+        wrong = kept & (scores < got.threshold)
+        rate, count = wrong.sum() / kept.sum(), len(np.unique(identities[kept, 0]))
+        assert got.low[number] <= rate == got.false_non_match_rates[number] <= got.high[number]
+        theirs = identities[kept, 0]
+        errors = np.bincount(theirs, wrong[kept] - rate)
+        variance = np.sum(errors**2) / kept.sum() ** 2  # of a ratio, by people
+        if variance and kept.sum() > 60:  # else it is no linear matter
+            expected = bootstrap.share_interval(rate, variance, count)
+            np.testing.assert_allclose([got.low[number], got.high[number]], expected, atol=0.02)
 
 
 def test_a_quality_that_says_nothing_has_the_area_of_chance():

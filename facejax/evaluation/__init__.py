@@ -1,5 +1,6 @@
 """Evaluation: verification of pairs, baselines and reports."""
 
+from facejax.evaluation import statistics
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
 from facejax.evaluation.bootstrap import Interval, Resampled, resample
 from facejax.evaluation.comparison import Comparison, Difference, compare
@@ -123,6 +124,7 @@ __all__ = [
     "scores_table",
     "spearman",
     "spread",
+    "statistics",
     "synthetic",
     "tar_at_far",
     "to_json",

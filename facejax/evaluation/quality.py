@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facejax.errors import UserError
+from facejax.evaluation import bootstrap
 from facejax.evaluation.verification import tar_at_far
 
 
@@ -23,6 +24,8 @@ class RejectCurve(NamedTuple):
     kept: np.ndarray  # [P] int, how many same pairs are left, at least 1
     qualities: np.ndarray  # [P] the lowest that is kept
     threshold: float  # of the scores; fixed, from all pairs
+    low: np.ndarray | None  # [P] 95 % interval of the FNMR, by resampling people; None where they
+    high: np.ndarray | None  # are not given
 
     def area(self, *, upto: float = 1.0) -> float:
         """The area under the curve, from nothing rejected to a share; smaller is better.
@@ -55,6 +58,9 @@ def error_versus_reject(
     *,
     far: float,
     share_of: str = "images",
+    identities: np.ndarray | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> RejectCurve:
     """The error-versus-reject (or error-versus-discard) curve of a quality score.
 
@@ -68,6 +74,9 @@ def error_versus_reject(
       qualities: [M] finite floats of the images, larger is better.
       far: the false accept rate of the threshold, in (0, 1].
       share_of: what is counted as rejected: "images" that are in a same pair, or same "pairs".
+      identities: [N, 2] whole numbers, who the two of each pair are, for intervals.
+      resamples: of the people, for the intervals.
+      seed: of the resampling.
 
     Returns:
       RejectCurve.
@@ -104,7 +113,38 @@ def error_versus_reject(
     if share_of == "images":
         counted = qualities[np.unique(indices[same])]
     rejected = np.searchsorted(np.sort(counted), levels) / len(counted)
-    return RejectCurve(rejected, left / kept, kept, levels, tar.threshold)
+    low = high = None
+    if identities is not None:
+        people = np.asarray(identities)[same]
+        found = bootstrap.resample(
+            _left(missed, order, first), people, resamples=resamples, seed=seed
+        )
+        last = np.unique(people[order][::-1, 0], return_index=True)[1]  # a person's best pair
+        remaining = (len(order) - 1 - last >= first[:, None]).sum(axis=1)
+        low, high = np.transpose(
+            [
+                bootstrap.share_interval(float(rate), float(variance), int(count))
+                for rate, variance, count in zip(
+                    found.estimates, found.variances, remaining, strict=True
+                )
+            ]
+        )
+    return RejectCurve(rejected, left / kept, kept, levels, tar.threshold, low, high)
+
+
+def _left(missed: np.ndarray, order: np.ndarray, first: np.ndarray) -> bootstrap.Statistic:
+    """The FNMR of the pairs from each of the first ones on, in the order of their quality."""
+    wrong = missed[order].astype(np.float64)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        falling = weights.take(order[::-1], axis=1)
+        kept, of_them = (
+            np.cumsum(each, axis=1)[:, len(order) - 1 - first]
+            for each in (falling, falling * wrong[::-1])
+        )
+        return np.divide(of_them, kept, out=np.full(kept.shape, np.nan), where=kept > 0)
+
+    return statistic
 
 
 def spearman(qualities: np.ndarray, severities: np.ndarray) -> float:

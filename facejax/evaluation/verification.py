@@ -333,22 +333,20 @@ def verify(
         resamples=resamples,
     )
     basis = "linked images" if identities is None else "identities"
-    ends = [found.interval(number) for number in range(len(found.estimates))]
-    of_tars = dict(zip(known, ends[3:], strict=True))
+    of_accuracy, of_auc, of_rate, *rest = map(found.interval, range(len(found.estimates)))
+    of_tars = dict(zip(known, rest, strict=True))
     return Verification(
         scores,
         same,
-        accuracy._replace(low=ends[0].low, high=ends[0].high, basis=basis),
+        accuracy._replace(**of_accuracy._asdict(), basis=basis),
         roc_auc(scores, same),
         equal_error_rate(scores, same),
         tuple(
-            tar._replace(low=of_tars[tar.far].low, high=of_tars[tar.far].high, basis=basis)
-            if tar.far in of_tars
-            else tar
+            tar._replace(**of_tars[tar.far]._asdict(), basis=basis) if tar.far in of_tars else tar
             for tar in tars
         ),
-        ends[1],
-        ends[2],
+        of_auc,
+        of_rate,
         found.people,
         basis,
         people[indices],
