@@ -209,6 +209,7 @@ def everything_new():
     return keys_of(10, 16), images, view, view(keys_of(10, 16), images)
 
 
+@pytest.mark.slow  # everything at once, for one device and for eight, takes long to compile
 def test_a_view_is_the_same_on_many_devices_wherever_its_image_lies():
     keys, images, view, views = everything_new()
     assert views.dtype == jnp.float32
