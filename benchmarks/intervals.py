@@ -131,7 +131,7 @@ def intervals(
 
 
 def main() -> None:
-    """Prints a table."""
+    """Prints a table for each kind of list."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=1000)
@@ -139,9 +139,9 @@ def main() -> None:
     options = parser.parse_args()
     print(f"$ {shlex.join(['python', *sys.argv])}\n{datetime.date.today()}")
     everybody = population()
-    rows = []
     for name in options.lists.split(","):
         make, far = LISTS[name]
+        rows = []
         start = time.process_time()
         share = float(make(np.random.default_rng(0)).same.mean())
         threshold, values = truth(everybody, far, share)
@@ -162,8 +162,9 @@ def main() -> None:
                 row += [f"{100 * held.mean():.1f} %", f"{width:.4f}"] if known else ["-", "-"]
             rows.append(row)
         seconds = (time.process_time() - start) / options.draws
-        print(f"{name}: {options.draws} draws, {seconds:.2f} s of processor time each", flush=True)
-    print(format_table(["", "truth", "by people", "width", "by pairs", "width"], rows))
+        print(f"\n{options.draws} draws, {seconds:.2f} s of processor time each")
+        header = ["", "truth", "by people", "width", "by pairs", "width"]
+        print(format_table(header, rows), flush=True)
 
 
 if __name__ == "__main__":
