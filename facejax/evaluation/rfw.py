@@ -41,24 +41,46 @@ def from_groups(folder: str | Path, *, image_size: int) -> GroupedProtocol:
     Raises:
       UserError: there are not two groups, or as `from_pairs`.
     """
-    root = files.expand(folder)
-    if (root / "test" / "data").is_dir():
-        root = root / "test"
-    images = root / "data" if (root / "data").is_dir() else root
+    root, images = _places(folder)
     if not images.is_dir():
         raise UserError(f"there is no folder {images}: give one that has a folder for each group")
-    found = {}
-    for group in sorted(images.iterdir()):
-        if group.is_dir() and not is_hidden(group.name):
-            pairs = _pair_file(root, group)
-            if pairs is not None:
-                found[group.name] = from_pairs(pairs, group, image_size=image_size, headless=True)
+    found = {
+        group.name: from_pairs(pairs, group, image_size=image_size, headless=True)
+        for group, pairs in _groups(root, images)
+    }
     if len(found) < 2:
         raise UserError(
             f"{images} has {len(found)} folders with a pair file, and two groups are needed: give "
             f"each group G its `{root / 'txts' / 'G' / 'G_pairs.txt'}` or `{images}/G/pairs.txt`"
         )
     return _joined(root.resolve().name, found, image_size)
+
+
+def has_groups(folder: str | Path) -> bool:
+    """Whether a folder has two groups with pair files or more.
+
+    Args:
+      folder: `~` is the home.
+    """
+    root, images = _places(folder)
+    return images.is_dir() and len(_groups(root, images)) > 1
+
+
+def _places(folder: str | Path) -> tuple[Path, Path]:
+    """The folder that has the pair files, and that of the groups."""
+    root = files.expand(folder)
+    if (root / "test" / "data").is_dir():
+        root = root / "test"
+    return root, root / "data" if (root / "data").is_dir() else root
+
+
+def _groups(root: Path, images: Path) -> list[tuple[Path, Path]]:
+    """The groups' folders, and their pair files."""
+    folders = [
+        each for each in sorted(images.iterdir()) if each.is_dir() and not is_hidden(each.name)
+    ]
+    found = [(each, _pair_file(root, each)) for each in folders]
+    return [(each, pairs) for each, pairs in found if pairs is not None]
 
 
 def _pair_file(root: Path, group: Path) -> Path | None:
