@@ -171,6 +171,21 @@ def test_lists_that_are_shared_are_not_unrolled(written):
 
 
 @pytest.mark.parametrize(
+    "use",
+    [
+        b"0\x8c\x08builtinsh\x00\x93.",  # the name of a global
+        b"0h\x00\x8c\x04eval\x93.",  # its module
+        b"0c_codecs\nencode\n\x8c\x01xh\x00\x86R.",  # the name of an encoding
+        b"0cnumpy\ndtype\nh\x00\x85R.",  # the name of a type
+    ],
+)
+def test_a_list_in_place_of_a_name_is_not_unrolled(use, written):
+    for steps in (b"(h\x00h\x00h\x00lq\x00" * 60, b"(h\x00lq\x00" * 99_999):  # bomb, tower
+        with pytest.raises(UserError, match="something that is called a list, and is not"):
+            plain_pickle.load(written(b"\x80\x04]q\x00" + steps + use))
+
+
+@pytest.mark.parametrize(
     ("content", "why"),
     [
         ([1, 2, 3], r"not \(images, same\)"),

@@ -158,7 +158,7 @@ class _Machine:
             elif opcode.name in steps:
                 steps[opcode.name](argument)
             elif opcode.name == "INST":
-                raise _Refused(str(argument).replace(" ", "."))
+                raise _Refused(_word(argument).replace(" ", "."))
             else:
                 raise _Refused(f"the operation {opcode.name}")
         raise ValueError("it has no end")
@@ -181,7 +181,7 @@ class _Machine:
         self.memo[number] = self.stack[-1]
 
     def _name(self, module: Any, name: Any) -> None:
-        named = _Named(str(module), str(name))
+        named = _Named(_word(module), _word(name))
         if named not in _KNOWN:
             raise _Refused(str(named))
         self.stack.append(named)
@@ -198,7 +198,7 @@ class _Machine:
         if function == _ENCODE:  # how Python 3 writes bytes in protocols 0 to 2
             text, encoding = arguments
             if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-                raise _Refused(f"{function} with the encoding {encoding!r}")
+                raise _Refused(f"{function} with the encoding {_word(encoding)!r}")
             self._spend(len(text))
             self.stack.append(text.encode("latin-1"))
         elif function in _BYTES and not arguments:
@@ -259,5 +259,12 @@ class _Machine:
 def _dtype(name: Any) -> np.dtype:
     name = name.decode("latin-1") if isinstance(name, bytes) else name
     if not isinstance(name, str) or not re.fullmatch(r"[<>=|]?[biuf]\d{1,2}", name):
-        raise _Refused(f"a NumPy array of {name!r}")
+        raise _Refused(f"a NumPy array of {_word(name)!r}")
     return np.dtype(name)
+
+
+def _word(value: Any) -> str:
+    """A name in the file as it can be shown. Anything else might unroll without end."""
+    if not isinstance(value, str):
+        raise _Refused(f"something that is called a {type(value).__name__}")
+    return value[:200]
