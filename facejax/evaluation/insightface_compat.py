@@ -51,8 +51,8 @@ def insightface_verification(
       far: that TAR is wanted at.
 
     Returns:
-      InsightFaceVerification. `tar` and `achieved_far` are NaN where a fold has no pair of a kind
-      (InsightFace stops there), as in a list that has all same pairs first.
+      InsightFaceVerification. `tar` is NaN where a fold has no same pair, and `achieved_far` where
+      one has no different pair (InsightFace stops there), as in a list with all same pairs first.
 
     Raises:
       UserError: an embedding is not finite.
