@@ -329,14 +329,14 @@ def test_p_values_of_equal_models_are_uniform():
 @pytest.mark.slow
 def test_intervals_hold_the_truth():
     """200 draws of 150 people in 6,000 pairs: three standard errors of 95 % are 0.046."""
-    everybody = simulation.population()
-    threshold, true = simulation.truth(everybody, 0.04, 0.5)
+    everybody = simulation.population(4)
+    threshold, *true = simulation.truth(everybody, 0.04, 0.5, everything=False)
     held, by_pairs = [], []
     for seed in range(200):
         pairs = simulation.drawn(np.random.default_rng([13, seed]))
-        _, people, pair = simulation.intervals(pairs, threshold, 0.04, 200, seed)
-        held.append([low <= t <= high for (low, high), t in zip(people, true, strict=True)])
-        by_pairs.append(pair[0][0] <= true[0] <= pair[0][1])
-    coverage = np.mean(held, axis=0)[[0, 2, 3, 4]]
+        found = simulation.of_pairs(pairs, threshold, 0.04, resamples=100, seed=seed)
+        held.append((found.by_people[:, 0] <= true) & (true <= found.by_people[:, 1]))
+        by_pairs.append(found.by_pairs[0, 0] <= true[0] <= found.by_pairs[0, 1])
+    coverage = np.mean(held, axis=0)
     assert ((coverage >= 0.904) & (coverage <= 0.995)).all(), coverage
     assert np.mean(by_pairs) < 0.8

@@ -91,7 +91,7 @@ def test_intervals_hold_the_truth_where_people_resemble_many():
         scores, same, ends = pairs_of(100, [1, number])
         estimates = statistics.tars(scores, same, fars=fars)(np.ones((1, len(same))))[0]
         found = many_pairs.resample_tars(
-            scores, same, ends, estimates, fars=fars, resamples=200, seed=number
+            scores, same, ends, estimates, fars=fars, resamples=100, seed=number
         )
         held += [
             low <= true <= high
