@@ -141,9 +141,35 @@ def test_people_are_drawn_as_by_hand():
         weight = np.ones(len(same), int)
         weight[~same] = times[couple.reshape(-1)]
         by_couples.append(verification.roc_auc(np.repeat(scores, weight), np.repeat(same, weight)))
-    expected = (np.var(by_hand) - 2 * np.var(by_couples)) * 12 / 11
+    apart = np.mean([~np.isin(ends, end).any(axis=1) for end in ends])  # of the pairs of pairs
+    expected = (np.var(by_hand) - 2 * np.var(by_couples)) / apart
     got = bootstrap.resample(statistics.auc(scores, same), ends, resamples=3000)
     assert got.variances[0] == pytest.approx(expected, rel=0.15)
+
+
+def test_few_people_or_resamples_leave_few_degrees_of_freedom():
+    """Against the scatter of variances over many seeds, and the count of people in equal parts."""
+    ends = np.repeat(np.arange(50), 4).reshape(-1, 2).repeat(3, axis=0)
+    values = np.random.default_rng(14).normal(size=len(ends))
+    many, few = (bootstrap.resample(mean_of(values), ends, resamples=n) for n in (20_000, 40))
+    assert many.degrees[0] == pytest.approx(49, rel=0.01)
+    assert few.degrees[0] == pytest.approx(1 / (1 / 49 + 1 / 39))
+    uneven = np.repeat(np.arange(50), 6 + 114 * (np.arange(50) < 2))[:, None].repeat(2, axis=1)
+    got = bootstrap.resample(mean_of(np.arange(len(uneven)) % 2), uneven, resamples=20_000)
+    assert got.degrees[0] == pytest.approx(528**2 / (2 * 120**2 + 48 * 6**2) - 1, rel=0.01)
+    _, same, identities = drawn_pairs(15, count=1000, people=300)
+    ends = identities[~same]
+    values = np.random.default_rng(16).normal(size=300)[ends].sum(axis=1)
+    found = [bootstrap.resample(mean_of(values), ends, resamples=100, seed=n) for n in range(200)]
+    variances = np.array([one.variances[0] for one in found])
+    scatter = variances.var() / variances.mean() ** 2
+    people = (2 * len(ends)) ** 2 / (np.bincount(ends.ravel()) ** 2).sum()
+    expected = 2 / (2 / (people - 1) + scatter)
+    assert np.median([one.degrees[0] for one in found]) == pytest.approx(expected, rel=0.25)
+    one = found[0]
+    assert one.interval() == bootstrap.share_interval(
+        *map(float, (one.estimates[0], one.variances[0])), one.people, degrees=one.degrees[0]
+    )
 
 
 def test_resampling_follows_its_seed_and_not_its_blocks():
@@ -303,14 +329,14 @@ def test_p_values_of_equal_models_are_uniform():
 @pytest.mark.slow
 def test_intervals_hold_the_truth():
     """200 draws of 150 people in 6,000 pairs: three standard errors of 95 % are 0.046."""
-    everybody = simulation.population()
-    threshold, true = simulation.truth(everybody, 0.04, 0.5)
+    everybody = simulation.population(4)
+    threshold, *true = simulation.truth(everybody, 0.04, 0.5, everything=False)
     held, by_pairs = [], []
     for seed in range(200):
         pairs = simulation.drawn(np.random.default_rng([13, seed]))
-        _, people, pair = simulation.intervals(pairs, threshold, 0.04, 200, seed)
-        held.append([low <= t <= high for (low, high), t in zip(people, true, strict=True)])
-        by_pairs.append(pair[0][0] <= true[0] <= pair[0][1])
-    coverage = np.mean(held, axis=0)[[0, 2, 3, 4]]
+        found = simulation.of_pairs(pairs, threshold, 0.04, resamples=100, seed=seed)
+        held.append((found.by_people[:, 0] <= true) & (true <= found.by_people[:, 1]))
+        by_pairs.append(found.by_pairs[0, 0] <= true[0] <= found.by_pairs[0, 1])
+    coverage = np.mean(held, axis=0)
     assert ((coverage >= 0.904) & (coverage <= 0.995)).all(), coverage
     assert np.mean(by_pairs) < 0.8

@@ -1,13 +1,10 @@
 """Identification against a plain loop that looks at every similarity, ties included."""
 
-import itertools
-import statistics
-
 import jax
 import numpy as np
 import pytest
 
-from facejax.evaluation import identification, resampling
+from facejax.evaluation import bootstrap, identification
 
 DEPTH = 6
 
@@ -159,74 +156,36 @@ def test_a_large_gallery_is_searched_in_blocks(monkeypatch):
     np.testing.assert_allclose(values, -np.sort(-products, axis=1)[:, :5], rtol=1e-5)
 
 
-# Resampling.
-
-
-def test_a_resample_is_people_counted_as_often_as_drawn(monkeypatch):
-    """Each resample written out, every pair as often as both of its people were drawn."""
-    monkeypatch.setattr(resampling, "_ROWS", 7)
+def test_intervals_are_of_the_probes_weighed_by_their_subjects():
+    """Against the variance of what is written out, each probe as often as its subject is drawn."""
+    probes, subjects, gallery, whose = whole_numbers(6, probes=240, subjects=60, high=8)
+    halves = [np.arange(90) % 2 == half for half in (0, 1)]
+    searches = [identification.find(probes, subjects, gallery[half], whose[half], depth=DEPTH,
+                                    devices=jax.local_devices()[:1])
+                for half in halves]  # fmt: skip
+    each, mean = identification.identify(searches, subjects, fpirs=(0.3,), bootstrap=2000)
+    names, numbers = np.unique(subjects, return_inverse=True)
     rng = np.random.default_rng(0)
-    people = 12
-    positives, owners = np.round(rng.normal(1, 1, 60), 1), rng.integers(0, people, 60)
-    negatives = np.round(rng.normal(0, 1, 900), 1)
-    pairs = np.array([rng.choice(people, 2, replace=False) for _ in range(900)])
-    draws = resampling.draw(people, count=6, seed=0)
-    assert (draws.sum(axis=1) == people).all()
-    cases = itertools.product([(0.2, 0.05, 1.0), (0.05, 0.02)], [pairs, pairs[:, :1]])
-    for rates, negative_people in cases:
-        got = resampling.rates_at(draws, positives, owners, negatives, negative_people, rates=rates)
-        for drawn, row in zip(draws, got, strict=True):
-            copies = [
-                s for s, p in zip(positives, owners, strict=True) for _ in range(int(drawn[p]))
-            ]
-            others = [
-                s
-                for s, who in zip(negatives, negative_people, strict=True)
-                for _ in range(int(np.prod(drawn[who])))
-            ]
-            for rate, value in zip(rates, row, strict=True):
-                wanted = max(
-                    np.mean(np.array(copies) >= t)
-                    for t in [np.inf, *set(copies)]
-                    if np.mean(np.array(others) >= t) <= rate + 1e-12
-                )
-                assert value == pytest.approx(wanted, abs=1e-12)
-    shares = resampling.shares(draws, positives[:, None] > np.array([0.0, 1.0]), owners)
-    for drawn, row in zip(draws, shares, strict=True):
-        wanted = [np.average(positives > t, weights=drawn[owners]) for t in (0.0, 1.0)]
-        np.testing.assert_allclose(row, wanted, atol=1e-12)
-
-
-@pytest.mark.slow
-def test_intervals_hold_the_truth_where_people_resemble_many():
-    """200 draws of 100 people, some of whom resemble many; 495 and 148 false accepts."""
-    rng = np.random.default_rng(1)
-    people, rates = 100, (0.1, 0.03)
-    deviation = np.sqrt(2 * 0.5**2 + 1)  # of the sum of two people's and the pair's own
-    first, second = np.triu_indices(people, 1)
-    owners = np.repeat(np.arange(people), 5)
-    normal = statistics.NormalDist(0, deviation)
-    truth = [1 - normal.cdf(normal.inv_cdf(1 - rate) - 2) for rate in rates]
-    held = np.zeros(2)
-    for number in range(200):
-        similar, own = rng.normal(0, 0.5, (2, people))
-        negatives = similar[first] + similar[second] + rng.normal(size=len(first))
-        positives = 2 + similar[owners] + own[owners] + rng.normal(size=len(owners))
-        draws = resampling.draw(people, count=200, seed=number)
-        pairs = np.stack([first, second], axis=1)
-        low, high = resampling.interval(
-            resampling.rates_at(draws, positives, owners, negatives, pairs, rates=rates)
+    ranks, tpirs = [], []
+    for _ in range(800):
+        chosen = np.concatenate(
+            [np.flatnonzero(numbers == n) for n in rng.integers(0, len(names), len(names))]
         )
-        held += (low <= truth) & (truth <= high)
-    assert (held >= 0.92 * 200).all()
-    assert (held <= 0.99 * 200).all()
-
-
-def test_intervals():
-    copies = np.linspace(0, 1, 41)
-    assert resampling.interval(copies) == pytest.approx((0.025, 0.975))
-    assert resampling.interval(np.append(copies, np.nan)) == pytest.approx((0.025, 0.975))
-    assert resampling.interval(np.zeros(0)) == (None, None)
-    assert resampling.interval(np.full(3, np.nan)) == (None, None)
-    low, high = resampling.interval(np.stack([copies, copies * 2], axis=1))
-    np.testing.assert_allclose([low, high], [[0.025, 0.05], [0.975, 1.95]])
+        drawn = [
+            identification.Found(*(of[chosen] for of in found[:-1]), DEPTH) for found in searches
+        ]
+        (one, _), both = identification.identify(drawn, chosen, fpirs=(0.3,), bootstrap=0)
+        ranks.append([one.cmc[0], both.cmc[0]])
+        tpirs.append([one.tpirs[0].tpir, both.tpirs[0].tpir])
+    alike = (np.bincount(numbers) ** 2).sum() / len(numbers) ** 2
+    for place, got in enumerate((each[0], mean)):
+        for copies, share, low, high in (
+            (ranks, got.cmc[0], got.cmc_low[0], got.cmc_high[0]),
+            (tpirs, *got.tpirs[0][1:4]),
+        ):
+            variance = np.var([row[place] for row in copies])
+            wanted = bootstrap.share_interval(
+                share, variance / (1 - alike), len(names), degrees=1 / alike - 1
+            )
+            assert high - low == pytest.approx(wanted.high - wanted.low, rel=0.12)
+            assert low == pytest.approx(wanted.low, abs=0.03)

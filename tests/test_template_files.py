@@ -81,7 +81,11 @@ GOOD = "1 5 1\n7 5 0\n"
         (GOOD + "7 99999999 0\n", "line 3: template 99999999 has no image"),
         (GOOD + "\n7  12 0\n", "line 4: template 12 has no image"),
         (GOOD + "7 7 1\n", "line 3: template 7 is paired with itself"),
-        (GOOD + "5 1 0\n", "calls templates 5 and 1 different people in its pair 3, and the same"),
+        (
+            GOOD + "5 1 0\n",
+            "line 3: templates 5 and 1 are different people, but the same .* line 1",
+        ),
+        ("7 5 0\n\n1 7 0\n\n1 5 1\n5  7 1\n", "line 1: templates 7 and 5 are .* in line 6; drop"),
         ("1 5 1\n", "has 1 same and 0 different pairs"),
         ("", "is empty"),
         ("\n \n", "is empty"),
@@ -185,7 +189,7 @@ HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME\n"
         (HEADER + "1,2,a\n5,x,a\n", "line 3: '5,x,a' is malformed"),
         (HEADER + "1,2,a\n1,3,a\n", "line 3: template 1 is of subject 3, but of 2 in line 2"),
         (HEADER + "1,2,a\n12,3,a\n", "line 3: template 12 has no image"),
-        (HEADER.encode() + b"1,2,\xff\n", "is not UTF-8"),
+        (HEADER.encode() + b"1,2,a\n1,2,\xff\n", "line 3 is not UTF-8"),
         (HEADER + '1,2,"' + "x" * 200_000 + "\n", "longer than 65536|is no CSV"),
     ],
 )

@@ -1,10 +1,33 @@
 """Evaluation: verification of pairs, baselines and reports."""
 
 from facejax.evaluation import statistics
+from facejax.evaluation.average_precision import (
+    MeanAveragePrecision,
+    average_precisions,
+    mean_average_precision,
+)
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
 from facejax.evaluation.bootstrap import Interval, Resampled, resample
 from facejax.evaluation.comparison import Comparison, Difference, compare
 from facejax.evaluation.fairness import Fairness, Group, Limit, Rate, fairness
+from facejax.evaluation.identification import (
+    Found,
+    Identification,
+    TpirAtFpir,
+    cmc,
+    distractor_ranks,
+    find,
+    identify,
+    mated_pairs,
+)
+from facejax.evaluation.ijb import (
+    TemplateProtocol,
+    TemplateResults,
+    evaluate_templates,
+    from_ijb,
+    identification_scores,
+    template_scores,
+)
 from facejax.evaluation.insightface_compat import (
     InsightFaceVerification,
     insightface_verification,
@@ -40,11 +63,24 @@ from facejax.evaluation.report import (
 from facejax.evaluation.rfw import GroupedProtocol, from_groups
 from facejax.evaluation.spread import Spread, spread
 from facejax.evaluation.tables import ImageTable
+from facejax.evaluation.templates import (
+    PairScores,
+    judge_pairs,
+    pair_scores,
+    pool,
+    roc_corners,
+)
 from facejax.evaluation.thresholds import (
     Calibration,
     calibrate,
     calibrate_folder,
     calibrate_scores,
+)
+from facejax.evaluation.tinyface import (
+    GalleryProtocol,
+    evaluate_gallery,
+    from_tinyface,
+    gallery_scores,
 )
 from facejax.evaluation.verification import (
     EqualErrorRate,
@@ -70,9 +106,12 @@ __all__ = [
     "Difference",
     "EqualErrorRate",
     "Fairness",
+    "Found",
+    "GalleryProtocol",
     "Group",
     "GroupedProtocol",
     "Histograms",
+    "Identification",
     "ImageFiles",
     "ImageTable",
     "InsightFaceVerification",
@@ -80,6 +119,8 @@ __all__ = [
     "KfoldAccuracy",
     "LabelPairs",
     "Limit",
+    "MeanAveragePrecision",
+    "PairScores",
     "Pairs",
     "Pca",
     "Protocol",
@@ -89,35 +130,55 @@ __all__ = [
     "Roc",
     "Spread",
     "TarAtFar",
+    "TemplateProtocol",
+    "TemplateResults",
+    "TpirAtFpir",
     "Verification",
+    "average_precisions",
     "by_identity",
     "calibrate",
     "calibrate_folder",
     "calibrate_scores",
+    "cmc",
     "compare",
     "consecutive_folds",
     "cosines",
+    "distractor_ranks",
     "draw_pairs",
     "equal_error_rate",
     "error_versus_reject",
     "evaluate",
+    "evaluate_gallery",
+    "evaluate_templates",
     "fairness",
+    "find",
     "fit_pca",
     "format_far",
     "from_groups",
+    "from_ijb",
     "from_pairs",
+    "from_tinyface",
+    "gallery_scores",
     "histograms",
+    "identification_scores",
+    "identify",
     "insightface_verification",
+    "judge_pairs",
     "kfold_accuracy",
+    "mated_pairs",
+    "mean_average_precision",
     "norms",
     "pair_folds",
+    "pair_scores",
     "pca_features",
     "pixel_features",
+    "pool",
     "read_pairs",
     "resample",
     "resolve_images",
     "roc",
     "roc_auc",
+    "roc_corners",
     "score_labels",
     "scores",
     "scores_in_words",
@@ -127,6 +188,7 @@ __all__ = [
     "statistics",
     "synthetic",
     "tar_at_far",
+    "template_scores",
     "to_json",
     "truncate",
     "verify",

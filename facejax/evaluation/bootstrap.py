@@ -12,9 +12,13 @@ the couples of different people, and twice its variance is taken off: what is le
 of pairs that have somebody in common once (Aronow, Samii and Assenova's dyadic variance). It can't
 be less than a third of what it was.
 
+Residuals are smaller than errors by what the estimate took from them, which is as much as the share
+of pairs of pairs that have somebody in common; the variance is divided by the rest.
+
 Of the variance an interval is made that stays in [0, 1] and is no point where nothing went wrong:
 Wilson's, for as many independent pairs as would have that variance, with Student's quantile for
-as many people.
+as many degrees of freedom as there are people, fewer where some are in more pairs than others, and
+where few resamples leave doubt about the variance itself.
 
 References:
   Bolle, Ratha and Pankanti, Error Analysis of Pattern Recognition Systems: the Subsets Bootstrap,
@@ -38,6 +42,8 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 
 CONFIDENCE = 0.95
 _BLOCK = 2**17  # weights at a time
+_COUPLES = 2**14  # that are drawn one by one, or groups of more; a power of two
+_MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # SplitMix64's
 
 
 class Interval(NamedTuple):
@@ -53,12 +59,36 @@ class Resampled(NamedTuple):
     estimates: np.ndarray  # [K] float64, of the pairs as they are
     variances: np.ndarray  # [K] float64, of the estimates; NaN where no resample has a value
     people: int  # how many there are to resample
+    degrees: np.ndarray  # [K] float64, degrees of freedom of the variances
 
     def interval(self, number: int = 0) -> Interval:
         """The interval of an estimate that is a share, or else is in [0, 1]."""
-        return share_interval(
-            float(self.estimates[number]), float(self.variances[number]), self.people
+        share, variance, degrees = (
+            float(of[number]) for of in (self.estimates, self.variances, self.degrees)
         )
+        return share_interval(share, variance, self.people, degrees=degrees)
+
+
+class Units(NamedTuple):
+    """What is drawn with replacement, and which of it makes a pair count."""
+
+    size: int
+    places: tuple[np.ndarray, ...]  # [N] each, in [0, size]; the last one always counts 1
+
+    def weights(self, counts: np.ndarray) -> np.ndarray:
+        """How much the pairs count: the product of what is drawn of each.
+
+        Args:
+          counts: float64 [R, size + 1], how often each is drawn, and 1.
+
+        Returns:
+          float64 [R, N].
+        """
+        first, *others = self.places
+        weights = counts.take(first, axis=1)
+        for place in others:
+            weights *= counts.take(place, axis=1)
+        return weights
 
 
 def resample(
@@ -69,7 +99,7 @@ def resample(
     seed: int = 0,
     block_size: int = _BLOCK,
 ) -> Resampled:
-    """Resamples the people of a list of pairs.
+    """Resamples the people of a list of pairs, or of other trials that are a person's each.
 
     Args:
       statistic: the numbers, as a function of the pairs' weights.
@@ -94,41 +124,93 @@ def resample(
     if not len(identities) or resamples < 4:
         raise ValueError(f"{len(identities)} pairs and {resamples} resamples are too few")
     ends = np.unique(identities, return_inverse=True)[1].reshape(-1, 2)
-    ends.sort(axis=1)
-    people = int(ends.max()) + 1
-    alone = ends[:, 0] == ends[:, 1]
-    couples, couple = np.unique(ends[~alone], axis=0, return_inverse=True)
+    return resample_units(
+        statistic(np.ones((1, len(ends))))[0],
+        lambda units: lambda counts: statistic(units.weights(counts)),
+        ends,
+        resamples=resamples,
+        seed=seed,
+        rows=lambda units: max(1, block_size // max(len(ends), units.size)),
+    )
+
+
+def resample_units(
+    estimates: np.ndarray,
+    replicates: Callable[[Units], Callable[[np.ndarray], np.ndarray]],
+    ends: np.ndarray,
+    *,
+    resamples: int,
+    seed: int,
+    rows: Callable[[Units], int],
+) -> Resampled:
+    """The same for numbers that are found without the weights of all pairs at once.
+
+    Args:
+      estimates: [K], of the pairs as they are.
+      replicates: for some units, the numbers [R, K] as a function of how often each is drawn,
+        counts [R, size + 1]; NaN where a resample has no pair of a kind.
+      ends: [N, 2] whole numbers from 0, who the two of each pair are, and everybody is in a pair.
+      resamples: how many, and half as many of the couples; at least 4.
+      seed: of the resampling.
+      rows: how many resamples are drawn at a time.
+    """
+    first, second = np.minimum(*ends.T), np.maximum(*ends.T)
+    people = int(second.max()) + 1
+    alone = first == second
     # A column of ones stands behind the counts: for who is no second, and for what is not drawn.
-    second = np.where(alone, people, ends[:, 1])
-    drawn_couple = np.full(len(ends), len(couples))
-    drawn_couple[~alone] = couple.reshape(-1)
+    persons = Units(people, (first, np.where(alone, people, second)))
+    couples = _couples(first, second, people)
 
-    def of_people(counts: np.ndarray) -> np.ndarray:
-        weights = counts.take(ends[:, 0], axis=1)
-        weights *= counts.take(second, axis=1)
-        return weights
-
-    def of_couples(counts: np.ndarray) -> np.ndarray:
-        return counts.take(drawn_couple, axis=1)
-
-    def variances(
-        drawn: int, weights: Callable[[np.ndarray], np.ndarray], times: int
-    ) -> np.ndarray:
-        if not drawn:
-            return np.zeros(len(estimates))
-        rng = np.random.default_rng([seed, times])
-        rows = max(1, block_size // max(len(ends), drawn))
+    def spread(units: Units, times: int) -> tuple[np.ndarray, np.ndarray]:
+        """The variance of the replicates, and how far it may be off, as a variance again."""
+        if not units.size:
+            return np.zeros(len(estimates)), np.zeros(len(estimates))
+        rng, step = np.random.default_rng([seed, times]), rows(units)
+        of_counts = replicates(units)
         found = [
-            statistic(weights(_counts(rng, drawn, min(rows, times - start))))
-            for start in range(0, times, rows)
+            of_counts(_counts(rng, units.size, min(step, times - start)))
+            for start in range(0, times, step)
         ]
-        return _variance(np.concatenate(found))
+        variance, known = _variance(np.concatenate(found))
+        return variance, 2 * variance**2 / np.maximum(known - 1, 1)
 
-    estimates = statistic(np.ones((1, len(ends))))[0]
-    by_people = variances(people, of_people, resamples)
-    by_couples = variances(len(couples), of_couples, resamples // 2)
-    left = np.clip(by_people - 2 * np.nan_to_num(by_couples), by_people / 3, by_people)
-    return Resampled(estimates, left * people / max(people - 1, 1), people)
+    by_people, doubt = spread(persons, resamples)
+    by_couples, doubt_of_couples = map(np.nan_to_num, spread(couples, resamples // 2))
+    left = np.clip(by_people - 2 * by_couples, by_people / 3, by_people)
+    doubt = np.where(left > by_people / 3, doubt + 4 * doubt_of_couples, doubt / 9)
+    often = np.bincount(first, minlength=people) + np.bincount(second[~alone], minlength=people)
+    squares = float(np.sum(often.astype(np.float64) ** 2))
+    twice = float(np.sum(np.bincount(couples.places[0])[: couples.size].astype(np.float64) ** 2))
+    shared = min((squares - twice) / len(ends) ** 2, 0.5)  # of the pairs of pairs
+    effective = often.sum() ** 2 / squares  # people, if all were in as many pairs
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.nan_to_num(doubt / left**2, posinf=0.0)
+    degrees = 2 / (2 / max(effective - 1, 1.0) + relative)
+    return Resampled(estimates, left / (1 - shared), people, degrees)
+
+
+def _couples(first: np.ndarray, second: np.ndarray, people: int) -> Units:
+    """Two different people each. Many couples are drawn in groups, into which they fall at random.
+
+    That changes no variance but by chance, by a hundredth: different couples' errors, times one
+    another, add up to little, since all errors add up to nothing, and a group has few of them.
+    """
+    different = np.flatnonzero(first != second)
+    keys = first[different].astype(np.uint64)
+    keys *= np.uint64(people)
+    keys += second[different].astype(np.uint64)
+    if len(keys) <= _COUPLES:
+        names, places = np.unique(keys, return_inverse=True)
+        size = len(names)
+    else:
+        size = _COUPLES
+        for shift, factor in _MIXING:
+            keys ^= keys >> np.uint64(shift)
+            keys *= np.uint64(factor)
+        places = (keys >> np.uint64(65 - size.bit_length())).astype(np.int64)
+    of_pairs = np.full(len(first), size, np.int32)
+    of_pairs[different] = places
+    return Units(size, (of_pairs,))
 
 
 def _counts(rng: np.random.Generator, size: int, rows: int) -> np.ndarray:
@@ -139,26 +221,28 @@ def _counts(rng: np.random.Generator, size: int, rows: int) -> np.ndarray:
     return counts.astype(np.float64)
 
 
-def _variance(values: np.ndarray) -> np.ndarray:
-    """Of each column what is not NaN, and NaN where fewer than two values are left."""
+def _variance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each column what is not NaN, NaN of fewer than two values; and how many they are."""
     known = np.isfinite(values)
     count = known.sum(axis=0)
     kept = np.where(known, values, 0)
     mean = kept.sum(axis=0) / np.maximum(count, 1)
     squares = np.sum(np.where(known, kept - mean, 0) ** 2, axis=0)
-    return np.where(count > 1, squares / np.maximum(count - 1, 1), np.nan)
+    return np.where(count > 1, squares / np.maximum(count - 1, 1), np.nan), count
 
 
-def student(people: int) -> float:
+def student(degrees: float) -> float:
     """How many standard errors a 95 % interval reaches to either side.
 
     Args:
-      people: that were resampled.
+      degrees: of freedom, of the variance; at least 1 are taken.
     """
-    return float(special.stdtrit(max(people - 1, 1), (1 + CONFIDENCE) / 2))
+    return float(special.stdtrit(max(degrees, 1), (1 + CONFIDENCE) / 2))
 
 
-def share_interval(share: float, variance: float, people: int) -> Interval:
+def share_interval(
+    share: float, variance: float, people: int, *, degrees: float | None = None
+) -> Interval:
     """The 95 % interval of a share (or another number in [0, 1]) of known variance.
 
     Args:
@@ -166,11 +250,14 @@ def share_interval(share: float, variance: float, people: int) -> Interval:
       variance: of it. Where it is 0, as where nothing went wrong, or NaN, half as many pairs as
         there are people, who share nobody, are taken to have been seen.
       people: how many the variance rests on.
+      degrees: of freedom of the variance, no more than people - 1 of which are taken; None for
+        these.
     """
     spread = share * (1 - share)
     known = np.isfinite(variance) and variance > 1e-20 and spread > 0
     effective = spread / variance if known else people / 2
-    return wilson(share, effective, student(people))
+    free = people - 1 if degrees is None or not known else min(degrees, people - 1)
+    return wilson(share, effective, student(free))
 
 
 def wilson(share: float, trials: float, quantile: float) -> Interval:

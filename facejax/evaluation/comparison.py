@@ -80,18 +80,20 @@ def compare(
         seed=seed,
     )
     accuracy, auc, *tars = (
-        _difference(float(estimate), float(variance), result.people)
-        for estimate, variance in zip(result.estimates, result.variances, strict=True)
+        _difference(float(estimate), float(variance), float(degrees))
+        for estimate, variance, degrees in zip(
+            result.estimates, result.variances, result.degrees, strict=True
+        )
     )
     return Comparison(accuracy, auc, dict(zip(known, tars, strict=True)), tuple(notes))
 
 
-def _difference(difference: float, variance: float, people: int) -> Difference:
+def _difference(difference: float, variance: float, degrees: float) -> Difference:
     if not np.isfinite(variance):  # no resample has both kinds of pairs
         return Difference(difference, -1.0, 1.0, 1.0)
     if variance == 0:
         return Difference(difference, difference, difference, float(difference == 0))
     error = float(np.sqrt(variance))
-    half = bootstrap.student(people) * error
-    beyond = special.stdtr(max(people - 1, 1), -abs(difference) / error)
+    half = bootstrap.student(degrees) * error
+    beyond = special.stdtr(max(degrees, 1), -abs(difference) / error)
     return Difference(difference, difference - half, difference + half, float(2 * beyond))

@@ -158,8 +158,10 @@ def _group(
             rates.append(None)
             continue
         people = len(np.unique(identities[kind]))
-        share, variance = (float(of[number]) for of in (result.estimates, result.variances))
-        low, high = bootstrap.share_interval(share, variance, people)
+        share, variance, degrees = (
+            float(of[number]) for of in (result.estimates, result.variances, result.degrees)
+        )
+        low, high = bootstrap.share_interval(share, variance, people, degrees=degrees)
         rates.append(Rate(share, low, high, int(wrong[kind].sum()), int(kind.sum()), people))
     matches = rates[0]
     if matches is not None and matches.errors < SOUND:
@@ -169,7 +171,7 @@ def _group(
         )
     limit = None
     if own is not None and own.threshold is not None:
-        half = bootstrap.student(result.people) * float(np.sqrt(result.variances[2]))
+        half = bootstrap.student(result.degrees[2]) * float(np.sqrt(result.variances[2]))
         limit = Limit(own.threshold, own.threshold - half, own.threshold + half)
     return Group(name, rates[0], rates[1], limit, tuple(notes))
 

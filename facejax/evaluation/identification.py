@@ -16,7 +16,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from facejax.evaluation import resampling
+from facejax.evaluation import statistics
+from facejax.evaluation.average_precision import MeanAveragePrecision
+from facejax.evaluation.bootstrap import Interval, Statistic, resample
 from facejax.evaluation.templates import few_note, first_refused, just_above, pair_scores
 from facejax.recognition import search
 
@@ -57,6 +59,7 @@ class Identification(NamedTuple):
     tpirs: tuple[TpirAtFpir, ...]
     mated: int  # probes
     non_mated: int
+    average_precision: MeanAveragePrecision | None = None  # where it was asked for
 
 
 def best(
@@ -170,7 +173,7 @@ def identify(
       fpirs: the false positive identification rates at which TPIR is wanted, in (0, 1]: the share
         of the probes that are not mated for whom somebody reaches the threshold.
       rank: at which a mated probe counts in TPIR, at most the searches' depth.
-      bootstrap: the number of resamples; 0 for no intervals.
+      bootstrap: the number of resamples, at least 4; 0 for no intervals.
       seed: of the resampling.
 
     Returns:
@@ -185,27 +188,37 @@ def identify(
     depth = min(found.depth for found in searches)
     if not 1 <= rank <= depth:
         raise ValueError(f"rank is {rank}, and must be from 1 to the searches' depth, {depth}")
-    names, people = np.unique(np.asarray(subjects), return_inverse=True)
-    draws = resampling.draw(len(names), count=bootstrap, seed=seed)
-    each, copies = [], []
-    for found in searches:
-        copies.append(_resampled(found, people, fpirs, rank, draws))
-        each.append(
-            Identification(
-                *_cmc_with_interval([found], people, found.depth, draws),
-                tuple(_tpir(found, fpir, rank, copies[-1][:, i]) for i, fpir in enumerate(fpirs)),
-                int(found.mated.sum()),
-                int((~found.mated).sum()),
-            )
+    each = [
+        Identification(
+            *_cmc([found], found.depth),
+            tuple(_tpir(found, fpir, rank) for fpir in fpirs),
+            int(found.mated.sum()),
+            int((~found.mated).sum()),
         )
-    tpirs = zip(*(result.tpirs for result in each), strict=True)
+        for found in searches
+    ]
     mean = Identification(
-        *_cmc_with_interval(searches, people, depth, draws),
-        tuple(_mean(same, np.mean(copies, axis=0)[:, i]) for i, same in enumerate(tpirs)),
+        *_cmc(searches, depth),
+        tuple(map(_mean, zip(*(result.tpirs for result in each), strict=True))),
         sum(result.mated for result in each),
         sum(result.non_mated for result in each),
     )
-    return tuple(each), mean
+    if not bootstrap or not len(subjects):
+        return tuple(each), mean
+    of_tpirs = [_tpirs_by_weights(found, fpirs, rank) for found in searches]
+    together = statistics.together(
+        *(_cmc_by_weights([found], found.depth) for found in searches),
+        _cmc_by_weights(searches, depth),
+        *of_tpirs,
+        lambda weights: np.mean([tpirs(weights) for tpirs in of_tpirs], axis=0),
+    )
+    people = np.repeat(np.asarray(subjects)[:, None], 2, axis=1)
+    resampled = resample(together, people, resamples=bootstrap, seed=seed)
+    intervals = iter(map(resampled.interval, range(len(resampled.estimates))))
+    results = [*each, mean]
+    results = [_with_cmc(one, [next(intervals) for _ in one.cmc]) for one in results]
+    results = [_with_tpirs(one, [next(intervals) for _ in one.tpirs]) for one in results]
+    return tuple(results[:-1]), results[-1]
 
 
 def cmc(ranks: np.ndarray, depth: int) -> np.ndarray:
@@ -277,38 +290,37 @@ def mated_pairs(subjects: np.ndarray) -> np.ndarray:
     return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
-def _cmc_with_interval(
-    searches: Sequence[Found], people: np.ndarray, depth: int, draws: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the mated probes of all the searches together."""
+def _cmc(searches: Sequence[Found], depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the mated probes of all the searches together, as yet without its interval."""
     ranks = np.concatenate([found.ranks[found.mated] for found in searches])
-    owners = np.concatenate([people[found.mated] for found in searches])
-    hits = ranks[:, None] <= np.arange(1, depth + 1)
-    return cmc(ranks, depth), *resampling.interval(resampling.shares(draws, hits, owners))
+    return cmc(ranks, depth), np.full(depth, np.nan), np.full(depth, np.nan)
 
 
-def _resampled(
-    found: Found, people: np.ndarray, fpirs: Sequence[float], rank: int, draws: np.ndarray
-) -> np.ndarray:
-    """The TPIRs [B, fpirs] of the resamples."""
-    mated = found.mated
-    return resampling.rates_at(
-        draws,
-        _counting(found, rank),
-        people[mated],
-        found.impostors[~mated],
-        people[~mated][:, None],
-        rates=fpirs,
+def _cmc_by_weights(searches: Sequence[Found], depth: int) -> Statistic:
+    """The same of the probes' weights."""
+    mated = [found.mated[:, None] for found in searches]
+    hits = [found.ranks[:, None] <= np.arange(1, depth + 1) for found in searches]
+    return statistics.ratios(
+        np.sum([hit & one for hit, one in zip(hits, mated, strict=True)], axis=0),
+        np.sum(mated, axis=0),
     )
 
 
+def _tpirs_by_weights(found: Found, fpirs: Sequence[float], rank: int) -> Statistic:
+    """Of the probes' weights; the threshold is chosen anew."""
+    if found.mated.all() or not found.mated.any():
+        return lambda weights: np.full((len(weights), len(fpirs)), np.nan)
+    scores = np.where(found.mated, _counting(found, rank), found.impostors)
+    return statistics.tars(scores, found.mated, fars=fpirs)
+
+
 def _counting(found: Found, rank: int) -> np.ndarray:
-    """The similarities of the mated probes, -inf of those beyond the rank."""
-    within = found.ranks[found.mated] <= rank
-    return np.where(within, found.mates[found.mated], np.float32(-np.inf))
+    """The similarities of the probes' own, -inf of those beyond the rank."""
+    return np.where(found.ranks <= rank, found.mates, np.float32(-np.inf))
 
 
-def _tpir(found: Found, fpir: float, rank: int, copies: np.ndarray) -> TpirAtFpir:
+def _tpir(found: Found, fpir: float, rank: int) -> TpirAtFpir:
+    """As yet without its interval."""
     others = np.sort(found.impostors[~found.mated])
     allowed, refused = first_refused(others, fpir)
     note = few_note("FPIR", fpir, others, refused)
@@ -316,22 +328,38 @@ def _tpir(found: Found, fpir: float, rank: int, copies: np.ndarray) -> TpirAtFpi
         note = "no probe has its subject in the gallery"
     if not allowed or not found.mated.any():
         return TpirAtFpir(fpir, None, None, None, None, None, note)
-    hits = _counting(found, rank) > (-np.inf if refused is None else refused)
+    hits = _counting(found, rank)[found.mated] > (-np.inf if refused is None else refused)
     return TpirAtFpir(
         fpir,
         float(hits.mean()),
-        *resampling.interval(copies),
+        None,
+        None,
         just_above(others, refused),
         float((others > refused).mean()) if refused is not None else 1.0,
         note,
     )
 
 
-def _mean(same: Sequence[TpirAtFpir], copies: np.ndarray) -> TpirAtFpir:
+def _mean(same: Sequence[TpirAtFpir]) -> TpirAtFpir:
     """Of several galleries at one FPIR."""
     fpir, note = same[0].fpir, next((one.note for one in same if one.note), "")
     known = [(one.tpir, one.achieved_fpir) for one in same if one.tpir is not None]
     if len(known) < len(same):
         return TpirAtFpir(fpir, None, None, None, None, None, note)
     tpir, achieved = np.mean(np.array(known, float), axis=0)
-    return TpirAtFpir(fpir, float(tpir), *resampling.interval(copies), None, float(achieved), note)
+    return TpirAtFpir(fpir, float(tpir), None, None, None, float(achieved), note)
+
+
+def _with_cmc(result: Identification, intervals: Sequence[Interval]) -> Identification:
+    if not result.mated:
+        return result
+    low, high = np.array(intervals).T
+    return result._replace(cmc_low=low, cmc_high=high)
+
+
+def _with_tpirs(result: Identification, intervals: Sequence[Interval]) -> Identification:
+    tpirs = (
+        tpir if tpir.tpir is None else tpir._replace(low=ends.low, high=ends.high)
+        for tpir, ends in zip(result.tpirs, intervals, strict=True)
+    )
+    return result._replace(tpirs=tuple(tpirs))

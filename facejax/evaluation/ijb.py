@@ -10,8 +10,9 @@ import numpy as np
 from facejax import files
 from facejax.data.images import decode, read_file
 from facejax.errors import UserError
-from facejax.evaluation import identification, report, resampling
+from facejax.evaluation import identification, report
 from facejax.evaluation.identification import FPIRS, Identification
+from facejax.evaluation.many_pairs import resample_tars
 from facejax.evaluation.template_files import (
     ListedTemplates,
     Members,
@@ -226,24 +227,25 @@ def with_intervals(
         people[np.concatenate([one.templates for one in lists])] = numbers
     if not np.all(people[protocol.pairs] >= 0):
         return judged
-    fars = [tar.far for tar in judged.tars if tar.tar is not None]
-    if not fars:
+    known = [number for number, tar in enumerate(judged.tars) if tar.tar is not None]
+    if not known:
         return judged
-    same = protocol.same
-    copies = resampling.rates_at(
-        resampling.draw(int(people.max()) + 1, count=bootstrap, seed=seed),
-        scores[same],
-        people[protocol.pairs[same, 0]],
-        scores[~same],
-        people[protocol.pairs[~same]],
-        rates=fars,
+    paired = np.zeros(len(people), bool)
+    paired[protocol.pairs] = True
+    people[paired] = np.unique(people[paired], return_inverse=True)[1]
+    tars = list(judged.tars)
+    resampled = resample_tars(
+        scores,
+        protocol.same,
+        people[protocol.pairs],
+        np.array([tars[number].tar for number in known]),
+        fars=[tars[number].far for number in known],
+        resamples=bootstrap,
+        seed=seed,
     )
-    bounds = {far: resampling.interval(copy) for far, copy in zip(fars, copies.T, strict=True)}
-    tars = tuple(
-        tar._replace(low=bounds[tar.far][0], high=bounds[tar.far][1]) if tar.far in bounds else tar
-        for tar in judged.tars
-    )
-    return judged._replace(tars=tars)
+    for place, number in enumerate(known):
+        tars[number] = tars[number]._replace(**resampled.interval(place)._asdict())
+    return judged._replace(tars=tuple(tars))
 
 
 def template_scores(results: TemplateResults) -> dict[str, Any]:
@@ -282,7 +284,8 @@ def identification_scores(
     Returns:
       "mated_probes", "other_probes", for each rank "rank_1" with "rank_interval_1" [low, high], and
       for each FPIR "tpir_at_fpir_1e-2" with "tpir_interval_at_fpir_1e-2", "tpir_threshold_at_
-      fpir_1e-2" and what is to be said as "tpir_note_at_fpir_1e-2".
+      fpir_1e-2" and what is to be said as "tpir_note_at_fpir_1e-2"; where it is known,
+      "mean_average_precision" with "mean_average_precision_interval".
     """
     record: dict[str, Any] = {"mated_probes": result.mated, "other_probes": result.non_mated}
     for rank in ranks:
@@ -290,6 +293,11 @@ def identification_scores(
         if not np.isnan(result.cmc_low[rank - 1]):
             bounds = [result.cmc_low[rank - 1], result.cmc_high[rank - 1]]
             record[f"rank_interval_{rank}"] = bounds
+    if result.average_precision is not None:
+        mean, low, high = result.average_precision
+        record["mean_average_precision"] = mean
+        if low is not None:
+            record["mean_average_precision_interval"] = [low, high]
     for tpir in result.tpirs:
         at = f"at_fpir_{format_far(tpir.fpir)}"
         record[f"tpir_{at}"] = tpir.tpir

@@ -123,9 +123,13 @@ def error_versus_reject(
         remaining = (len(order) - 1 - last >= first[:, None]).sum(axis=1)
         low, high = np.transpose(
             [
-                bootstrap.share_interval(float(rate), float(variance), int(count))
-                for rate, variance, count in zip(
-                    found.estimates, found.variances, remaining, strict=True
+                bootstrap.share_interval(rate, variance, count, degrees=degrees)
+                for rate, variance, count, degrees in zip(
+                    *(
+                        of.tolist()
+                        for of in (found.estimates, found.variances, remaining, found.degrees)
+                    ),
+                    strict=True,
                 )
             ]
         )

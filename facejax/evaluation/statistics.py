@@ -32,13 +32,24 @@ def shares(*chosen: tuple[np.ndarray, np.ndarray]) -> Statistic:
     Returns:
       One number for each.
     """
-    parts = np.stack([part & whole for part, whole in chosen], axis=1).astype(np.float64)
-    wholes = np.stack([whole for _, whole in chosen], axis=1).astype(np.float64)
+    return ratios(
+        np.stack([part & whole for part, whole in chosen], axis=1),
+        np.stack([whole for _, whole in chosen], axis=1),
+    )
 
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        return _divided(weights @ parts, weights @ wholes)
 
-    return statistic
+def ratios(parts: np.ndarray, wholes: np.ndarray) -> Statistic:
+    """The sums of some columns over those of others, such as the mean of what is in a mask.
+
+    Args:
+      parts: [N, K] finite.
+      wholes: [N, K], or [N, 1] for all of them, not negative.
+
+    Returns:
+      K numbers, NaN where nothing is left of the whole.
+    """
+    parts, wholes = (np.asarray(each, np.float64) for each in (parts, wholes))
+    return lambda weights: _divided(weights @ parts, weights @ wholes)
 
 
 def accuracy(scores: np.ndarray, same: np.ndarray, *, threshold: float) -> Statistic:
@@ -181,7 +192,7 @@ def tars(scores: np.ndarray, same: np.ndarray, *, fars: Sequence[float]) -> Stat
     """TAR at the smallest threshold whose false accept rate is at most a wanted one.
 
     Args:
-      scores: [N] floats.
+      scores: [N] floats; a same pair at -inf is never accepted.
       same: [N] bool, with both kinds among them.
       fars: the wanted false accept rates, in (0, 1].
 
@@ -193,7 +204,7 @@ def tars(scores: np.ndarray, same: np.ndarray, *, fars: Sequence[float]) -> Stat
     negatives, blocking = _blocking(scores, same, fars)
     # The same pairs above the first of the different ones that is refused.
     above = np.searchsorted(-scores[positives], -scores[negatives], side="left")
-    above = np.append(above, len(positives))
+    above = np.append(above, np.count_nonzero(scores[positives] > -np.inf))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         sums = _sums(weights, positives)

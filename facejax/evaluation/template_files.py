@@ -11,6 +11,7 @@ NumPy and not line by line; all that stays of them is their two templates and th
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -205,7 +206,7 @@ def read_template_list(path: str | Path, template_ids: np.ndarray) -> ListedTemp
     subjects: dict[int, tuple[int, int]] = {}  # and the line
     columns: tuple[int, int] | None = None
     for first, block in line_blocks.blocks(path):
-        reader = csv.reader(io.StringIO(_text(path, block)), skipinitialspace=True)
+        reader = csv.reader(io.StringIO(_text(path, first, block)), skipinitialspace=True)
         for row in _rows(path, reader, first):
             line = first + reader.line_num - 1
             if columns is None:
@@ -259,11 +260,21 @@ def _refuse_contradictions(
         both = rows[np.isin(keys[rows], ours)]
         if both.size:
             number = start + int(both[0])
+            keys = _keys(pairs, len(template_ids))
+            before = int(np.flatnonzero(same & (keys == keys[number]))[0])
+            lines = _lines(path, (number, before))
             first, second = template_ids[pairs[number]]
             raise UserError(
-                f"{path} calls templates {first} and {second} different people in its pair "
-                f"{number + 1}, and the same person in another; drop the wrong line"
+                f"{path}, line {lines[number]}: templates {first} and {second} are different "
+                f"people, but the same person in line {lines[before]}; drop the wrong line"
             )
+
+
+def _lines(path: Path, numbers: Sequence[int]) -> dict[int, int]:
+    """In which lines of a file its entries stand, of which the numbers are given from 0."""
+    filled = (line for block in line_blocks.blocks(path) for line, _, _ in fields_of(block))
+    last = max(numbers) + 1
+    return {n: line for n, line in enumerate(itertools.islice(filled, last)) if n in numbers}
 
 
 def _keys(pairs: np.ndarray, count: int) -> np.ndarray:
@@ -318,11 +329,12 @@ def _name(path: Path, line: int, field: bytes) -> str:
         raise UserError(f"{path}, line {line} is not UTF-8: save the file as UTF-8") from None
 
 
-def _text(path: Path, block: bytes) -> str:
+def _text(path: Path, first: int, block: bytes) -> str:
     try:
         return block.decode()
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8: save the file as UTF-8") from None
+    except UnicodeDecodeError as error:
+        line = first + block[: error.start].count(b"\n")
+        raise UserError(f"{path}, line {line} is not UTF-8: save the file as UTF-8") from None
 
 
 def _malformed(path: Path, line: int, text: bytes | str, wanted: str) -> UserError:

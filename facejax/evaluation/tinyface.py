@@ -11,6 +11,7 @@ from facejax import files
 from facejax.data.images import is_image
 from facejax.errors import UserError
 from facejax.evaluation import identification
+from facejax.evaluation.average_precision import average_precisions, mean_average_precision
 from facejax.evaluation.identification import Identification
 from facejax.evaluation.ijb import identification_scores
 from facejax.evaluation.protocols import ImageFiles
@@ -86,6 +87,7 @@ def evaluate_gallery(
     """Searches the probes in the gallery; a subject may have several images there.
 
     A probe is found at rank k if one of its subject's images is among the k most similar.
+    Its average precision asks for all of them.
 
     Args:
       embeddings: floats [P + N, D] of the protocol's images, of any length.
@@ -111,18 +113,19 @@ def evaluate_gallery(
             "so evaluate an earlier checkpoint or train with a smaller learning rate"
         )
     units = unit(embeddings)
-    found = identification.find(
-        units[:count], protocol.probes, units[count:], protocol.gallery, depth=depth,
-        devices=devices,
-    )  # fmt: skip
+    searched = (units[:count], protocol.probes, units[count:], protocol.gallery)
+    found = identification.find(*searched, depth=depth, devices=devices)
     (result,), _ = identification.identify(
         [found], protocol.probes, fpirs=fpirs, bootstrap=bootstrap
     )
-    return result
+    precisions = average_precisions(*searched, devices=devices)
+    return result._replace(
+        average_precision=mean_average_precision(precisions, protocol.probes, bootstrap=bootstrap)
+    )
 
 
 def gallery_scores(result: Identification) -> dict[str, Any]:
-    """The numbers of a search as a flat record of what JSON has, to the usual ranks.
+    """The numbers of a search as a flat record of what JSON has: the usual ranks and the mAP.
 
     Args:
       result: of `evaluate_gallery`.
