@@ -58,8 +58,8 @@ from facejax.evaluation.report import (
     scores_in_words,
     scores_table,
     to_json,
-    write_report,
 )
+from facejax.evaluation.results_page import Shown, write_page, write_report
 from facejax.evaluation.rfw import GroupedProtocol, from_groups
 from facejax.evaluation.spread import Spread, spread
 from facejax.evaluation.tables import ImageTable
@@ -128,6 +128,7 @@ __all__ = [
     "RejectCurve",
     "Resampled",
     "Roc",
+    "Shown",
     "Spread",
     "TarAtFar",
     "TemplateProtocol",
@@ -193,5 +194,6 @@ __all__ = [
     "truncate",
     "verify",
     "wilson_interval",
+    "write_page",
     "write_report",
 ]
