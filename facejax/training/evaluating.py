@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from facejax import evaluation, recognition
+from facejax import checkpoints, evaluation, recognition
 from facejax.errors import UserError
 from facejax.evaluation.benchmarks import Benchmark, Result, measure, numbers
 from facejax.evaluation.protocols import Images
@@ -192,7 +192,11 @@ def headlines(record: Mapping[str, Any]) -> dict[str, float | None]:
     Args:
       record: of one benchmark.
     """
-    return {name: value for name, value in record.items() if name.startswith(_HEADLINES)}
+    return {
+        name: value
+        for name, value in record.items()
+        if name.startswith(_HEADLINES) and (value is None or checkpoints.is_number(value))
+    }
 
 
 def in_words(record: Mapping[str, Any]) -> str:
