@@ -126,7 +126,7 @@ def test_killed_in_between_one_is_whole(tmp_path, at, left):
     assert finished.returncode == -signal.SIGKILL, finished.stderr[-2000:]
     steps, state, value = kept(tmp_path / "best")
     assert steps == left
-    assert (state, value) == ([left[-1]] * 4, 0.4 + 0.1 * left[-1])
+    assert (state, value) == ([left[-1]] * 4, {1: 0.5, 2: 0.6}[left[-1]])
 
 
 @pytest.mark.slow

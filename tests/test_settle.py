@@ -135,7 +135,8 @@ def test_what_has_an_effect_is_not():
     config.augment.crop = 0.5
     _, notes = settled(
         config, "data.identities", "optimizer.momentum", "optimizer.power", "augment.crop_scale",
-        "evaluation.every", "evaluation.subset", "evaluation.synthetic_pairs", "head.block_size", "data.cache",
+        "evaluation.every", "evaluation.subset",
+        "evaluation.synthetic_pairs", "head.block_size", "data.cache",
     )  # fmt: skip
     assert notes == ()
     config = Config()
