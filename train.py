@@ -25,7 +25,17 @@ from ml_collections import config_flags
 
 from facejax import checkpoints, command, compilation, data, evaluation, files, recognition
 from facejax.errors import UserError
-from facejax.training import bad_records, distributed, from_config, log, resume, state, step
+from facejax.training import (
+    bad_records,
+    distributed,
+    evaluating,
+    from_config,
+    log,
+    resume,
+    state,
+    step,
+    tensorboard,
+)
 
 HERE = pathlib.Path(__file__).parent
 CONFIG = command.define_config(str(HERE / "configs" / "default.py"))
@@ -54,6 +64,8 @@ def main(opened: contextlib.ExitStack) -> None:
     devices = from_config.devices(config)
 
     # --- All that will be written, tried before the work -----------------------------------------
+    if config.tensorboard:
+        tensorboard.check_installed()
     with command.optional():
         compilation.enable_cache(config.compilation_cache)
     with command.optional():
@@ -85,7 +97,7 @@ def main(opened: contextlib.ExitStack) -> None:
     data.check_labels(source, num_classes)
     objective = from_config.objective(config, source)
     steps = from_config.steps(config, source)
-    protocol = from_config.protocol(config)
+    planned = from_config.evaluations(config)
     distributed.say(
         f"{len(source)} images of {num_classes} identities, {steps} steps of "
         f"{config.batch_size} on {len(devices)} {devices[0].device_kind} device(s)"
@@ -156,20 +168,23 @@ def main(opened: contextlib.ExitStack) -> None:
     stepper = from_config.compiled_step(
         config, network, objective, head, augmentation, shapes, devices=devices
     )
-    embedder = recognition.make_embedder(network.apply)
+    embedder = recognition.make_embedder(network.apply, unit=False)
 
-    def evaluate(current: state.TrainState) -> evaluation.Verification:
-        assert protocol is not None
-        variables = {"params": current.params["backbone"], "batch_stats": current.batch_stats}
-        # Every process does all of it on copies of its own, so that none waits for another.
-        variables = jax.tree.map(lambda leaf: leaf.addressable_data(0), variables)
-        embed = functools.partial(
-            recognition.embed, embedder, variables, batch_size=config.evaluation.batch_size
-        )
-        return evaluation.evaluate(embed, protocol)
+    def evaluate(current: state.TrainState, *, whole: bool = False) -> evaluating.Evaluated:
+        size = config.evaluation.batch_size
+        return evaluating.evaluate(embedder, current, planned, batch_size=size, whole=whole)
+
+    best = from_config.best_checkpoint(config, workdir / "best", planned, start=start)
+    if best:
+        opened.callback(best.close)
 
     # --- The loop --------------------------------------------------------------------------------
-    untrained = evaluate(current) if protocol and not start else None
+    untrained = evaluate(current) if planned and not start else None
+    scalars = None
+    if config.tensorboard and first:
+        with files.refusing(workdir / "tensorboard", "make room there, or give another --workdir"):
+            scalars = tensorboard.Scalars(workdir / "tensorboard", start=start)
+        opened.callback(scalars.close)
     progress = log.Progress(
         metrics_path,
         steps=steps,
@@ -177,14 +192,15 @@ def main(opened: contextlib.ExitStack) -> None:
         learning_rates=np.asarray(jax.vmap(rate)(jnp.arange(steps))),
         source=source,
         silent=not first,
+        scalars=scalars,
     )
     opened.callback(progress.close)
     if untrained:
-        progress.write({"step": 0, **evaluation.scores(untrained)})
+        progress.write({"step": 0, **untrained.numbers})
     current = stepper.enter(current)
     distributed.barrier("the first step")
     previous = None
-    result = None
+    measured = None
     for number in range(start + 1, steps + 1):
         batch = next(batches)
         # Which they are is not for the device.
@@ -199,17 +215,20 @@ def main(opened: contextlib.ExitStack) -> None:
         if previous:
             progress.update(*previous)
         previous = number, metrics, records
-        evaluating = protocol and (number == steps or log.due(number, config.evaluation.every))
+        measuring = planned and (number == steps or log.due(number, config.evaluation.every))
         saving = number == steps or log.due(number, config.checkpoint.every)
-        if evaluating or saving:
+        if measuring or saving:
             progress.update(*previous)
             previous = None
         with progress.paused():
-            if evaluating:
-                result = evaluate(current)
-                scores = evaluation.scores(result)
-                progress.write({"step": number, **scores})
-                progress.say(f"step {number}: {evaluation.scores_in_words(scores)}")
+            if measuring:
+                measured = evaluate(current, whole=number == steps)
+                progress.write({"step": number, **measured.numbers})
+                progress.say(f"step {number}: {evaluating.in_words(measured.numbers)}")
+                if best:
+                    best.update(
+                        number, measured.of_parts, functools.partial(stepper.leave, current), facts
+                    )
             if saving:
                 checkpoints.save(saved, number, stepper.leave(current), facts)
     opened.close()  # now all is on the disk
@@ -219,14 +238,18 @@ def main(opened: contextlib.ExitStack) -> None:
         return
     print(log.final_table(log.read_lines(metrics_path)))
     written = ["checkpoints", "metrics.jsonl", "config.json", "curves.png"]
+    written += ["best"] * bool(best) + ["tensorboard"] * config.tensorboard
+    if best and best.value is not None:
+        print(f"best: step {best.step}, {best.number.removeprefix('-')} {best.value:.4f}")
     if unread.known:
         written.append(unread.path.name)
         print(f"{len(unread.known)} records could not be read; others stood in for them")
     with files.refusing(workdir, "make room there; the network is saved, and eval.py reports it"):
         log.plot_training(metrics_path, workdir / "curves.png")
-        if protocol and result is not None:
-            title = f"Verification: {protocol.name}"
-            evaluation.write_report(workdir / "report", {"trained": result}, title=title)
+        own = measured.results.get("") if measured else None  # of the run's own pairs
+        if isinstance(own, evaluation.Verification):
+            title = f"Verification: {planned[0].whole.protocol.name}"
+            evaluation.write_report(workdir / "report", {"trained": own}, title=title)
             written.append("report")
     print(f"written to {workdir}: {', '.join(log.those_there(workdir, written))}")
 

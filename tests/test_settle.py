@@ -135,7 +135,8 @@ def test_what_has_an_effect_is_not():
     config.augment.crop = 0.5
     _, notes = settled(
         config, "data.identities", "optimizer.momentum", "optimizer.power", "augment.crop_scale",
-        "evaluation.every", "evaluation.synthetic_pairs", "head.block_size", "data.cache",
+        "evaluation.every", "evaluation.subset",
+        "evaluation.synthetic_pairs", "head.block_size", "data.cache",
     )  # fmt: skip
     assert notes == ()
     config = Config()
@@ -144,3 +145,7 @@ def test_what_has_an_effect_is_not():
     config = Config()
     of_a_folder(config)  # without pairs; and `every` is 0
     assert settle(config, ["evaluation.every"]) == ()
+    config.evaluation.every = config.evaluation.subset = 20
+    assert len(settle(config, ["evaluation.every", "evaluation.subset"])) == 2
+    config.evaluation.benchmarks = "lfw=lfw.bin"
+    assert settle(config, ["evaluation.every", "evaluation.subset"]) == ()

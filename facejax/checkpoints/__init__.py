@@ -1,5 +1,6 @@
 """Checkpoints: pytrees of arrays by global shape, and the facts to rebuild what they belong to."""
 
+from facejax.checkpoints.best import BestCheckpoint, check_best, is_number
 from facejax.checkpoints.listing import Summary, summaries
 from facejax.checkpoints.orbax import (
     DamagedCheckpointError,
@@ -20,12 +21,15 @@ from facejax.checkpoints.orbax import (
 )
 
 __all__ = [
+    "BestCheckpoint",
     "DamagedCheckpointError",
     "Facts",
     "Manager",
     "Summary",
+    "check_best",
     "choose_step",
     "close",
+    "is_number",
     "newest_whole",
     "open_directory",
     "open_existing",

@@ -149,7 +149,7 @@ def saved_steps(directory: str | pathlib.Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def save(manager: Manager, step: int, state: Any, facts: Facts) -> None:
+def save(manager: Manager, step: int, state: Any, facts: Facts, *, wait: bool = False) -> None:
     """Saves a state in the background, unless this step is there already.
 
     Args:
@@ -157,6 +157,7 @@ def save(manager: Manager, step: int, state: Any, facts: Facts) -> None:
       step: its number.
       state: a pytree of arrays.
       facts: to be found beside it.
+      wait: until it is on the disk; it is saved then even if a later step is there.
 
     Raises:
       UserError: if it, or the one before it, can't be written.
@@ -166,7 +167,9 @@ def save(manager: Manager, step: int, state: Any, facts: Facts) -> None:
     items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), facts=ocp.args.JsonSave(facts))
     with _writable(manager):
         pathlib.Path(manager.directory).mkdir(parents=True, exist_ok=True)
-        manager.save(step, args=items)
+        manager.save(step, args=items, force=wait)
+        if wait:
+            manager.wait_until_finished()
 
 
 def close(manager: Manager) -> None:

@@ -30,14 +30,17 @@ class EncodedImages:
       images: encoded.
       image_size: S.
       name: of what they are from, for a message.
+      numbers: of the images in it, for a message; None counts them from 0.
     """
 
     images: Sequence[bytes] = dataclasses.field(repr=False)
     image_size: int
     name: str
+    numbers: Sequence[int] | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for number, image in enumerate(self.images):
+        numbers = range(len(self.images)) if self.numbers is None else self.numbers
+        for number, image in zip(numbers, self.images, strict=True):
             yield decode(image, self.image_size, f"image {number} of {self.name}")[None]
 
 

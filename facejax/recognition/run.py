@@ -22,7 +22,7 @@ def load(workdir: str | pathlib.Path, *, step: int | None = None, flip: bool = T
     run that was trained on faces aligned otherwise says so by a `card.json` in its workdir.
 
     Args:
-      workdir: of the run, or its checkpoints folder.
+      workdir: of the run, or its folder `checkpoints` or `best`.
       step: which of its checkpoints; None is the newest that is whole.
       flip: whether to add the mirror image's embedding (the flip test).
 
@@ -47,7 +47,8 @@ def load(workdir: str | pathlib.Path, *, step: int | None = None, flip: bool = T
     params, batch_stats, facts = restored
     saved.close()
     variables = {"params": params, "batch_stats": batch_stats}
-    home = directory.parent if directory.name == "checkpoints" else directory
+    inside = directory.name in ("checkpoints", "best")
+    home = directory.parent if inside else directory
     return of_network(
         _card(home, facts, flip=flip, sha256=_sha256(variables)),
         models.network(**facts["architecture"]).apply,

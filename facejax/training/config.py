@@ -167,12 +167,14 @@ class Optimizer:
 
 @dataclasses.dataclass(slots=True)
 class Evaluation:
-    """Verification during training; the identities are not in training."""
+    """What is measured during training, of identities that are not in training."""
 
     every: int = 0  # steps between evaluations; 0: at the start and the end only
+    benchmarks: str = ""  # NAME=PATH,NAME=PATH, paths as of eval.py --benchmark
+    subset: int = 0  # so many pairs, probes or templates of each until the last step; 0: all
     pairs: str = ""  # a pair file; empty: synthetic identities, if the data is synthetic
     images: str = ""  # the folder of the pair file's images
-    batch_size: int = 100  # images embedded at a time
+    batch_size: int = 100  # images embedded at a time; more, up to a multiple of the devices
     identities: int = 100  # synthetic: how many unseen people
     images_per_identity: int = 10  # synthetic: how many images of each of them
     synthetic_pairs: int = 4000  # half of them of one person
@@ -184,6 +186,7 @@ class Checkpoint:
 
     every: int = 0  # steps between checkpoints; 0: at the end only
     keep: int = 2  # newest ones kept; 0: all
+    best: str = ""  # number of metrics.jsonl whose best is kept in best/; -NUMBER: less is better
 
 
 @dataclasses.dataclass(slots=True)
@@ -196,6 +199,7 @@ class Config:
     steps: int = 0  # instead of epochs; 0: by the epochs
     parallel: str = "pmap"  # pmap, or shard_map: jit over a mesh
     devices: int = 0  # how many of the local devices; 0: all
+    tensorboard: bool = False  # metrics.jsonl also for TensorBoard (extra tensorboard)
     compilation_cache: str = "$FACEJAX_HOME/xla"  # compiled programs kept here; empty: nowhere
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)

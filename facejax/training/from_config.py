@@ -18,6 +18,7 @@ import optax
 
 from facejax import checkpoints, data, evaluation, files, models, objectives
 from facejax.errors import UserError
+from facejax.evaluation.benchmarks import Benchmark, open_benchmark, split_name
 from facejax.losses import (
     Classes,
     Remedies,
@@ -26,7 +27,17 @@ from facejax.losses import (
     weights_from_counts,
 )
 from facejax.synthetic import SyntheticFaces
-from facejax.training import head, optimizer, ranges, resume, settle, state, step
+from facejax.training import (
+    evaluating,
+    head,
+    optimizer,
+    ranges,
+    resume,
+    settle,
+    state,
+    step,
+    subset,
+)
 from facejax.training.config import Config
 
 
@@ -210,6 +221,61 @@ def protocol(config: Config) -> evaluation.Protocol | None:
             pairs=chosen.synthetic_pairs,
             cache=_faces_cache(config),
         )
+
+
+def evaluations(config: Config) -> tuple[evaluating.Planned, ...]:
+    """What the run is measured on: its own pairs without a name, then the benchmarks by theirs.
+
+    Raises:
+      UserError: if one can't be read, two have one name, or the best checkpoint is to be known by
+        a number that none of them gives.
+    """
+    chosen, own = config.evaluation, protocol(config)
+    found = {} if own is None else {"": Benchmark("", own)}
+    for given in filter(None, chosen.benchmarks.split(",")):
+        name, path = split_name(given)
+        if name in found or "/" in name:
+            raise UserError(
+                f"config.evaluation.benchmarks calls one {name}, which "
+                f"{'has a slash' if '/' in name else 'another is called'}; give NAME=PATH with a "
+                "NAME of its own"
+            )
+        found[name] = open_benchmark(
+            path, name=name, image_size=config.data.image_size, seed=config.seed
+        )
+    planned = evaluating.plan(list(found.values()), subset=chosen.subset, seed=config.seed)
+    if config.checkpoint.best:
+        with named("checkpoint.best"):
+            checkpoints.check_best(config.checkpoint.best, evaluating.names(planned))
+    return planned
+
+
+def best_checkpoint(
+    config: Config,
+    directory: pathlib.Path,
+    planned: Sequence[evaluating.Planned],
+    *,
+    start: int,
+) -> checkpoints.BestCheckpoint | None:
+    """Where the best step is kept, or None where the config names no number.
+
+    Args:
+      config: of the run.
+      directory: for it.
+      planned: of `evaluations`.
+      start: the step that the run goes on from; at 0 it starts anew, and none before it counts.
+    """
+    number = config.checkpoint.best
+    if not number:
+        return None
+    name, slash, _ = number.removeprefix("-").partition("/")
+    asked = next(one for one in planned if one.whole.name == (name if slash else ""))
+    return checkpoints.BestCheckpoint(
+        directory,
+        number,
+        measured_on=subset.fingerprint(asked.part.benchmark),
+        earlier=start > 0,
+    )
 
 
 def network(config: Config, *, axis_name: str | None = None) -> models.Network:

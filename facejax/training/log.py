@@ -1,6 +1,7 @@
 """What the training loop shows and writes: a bar, metrics as JSON lines, a final table."""
 
 import contextlib
+import itertools
 import json
 import pathlib
 import sys
@@ -15,6 +16,8 @@ from tqdm import tqdm
 from facejax import checkpoints, data, evaluation, files
 from facejax.errors import UserError
 from facejax.evaluation import figures
+from facejax.table import format_table
+from facejax.training import evaluating, tensorboard
 
 
 class Progress:
@@ -30,6 +33,7 @@ class Progress:
       source: what the records are numbered in, so that a bad batch can be named.
       every: steps between two lines.
       silent: neither bar nor lines: in all processes but one.
+      scalars: what is given every line too.
     """
 
     def __init__(
@@ -42,9 +46,10 @@ class Progress:
         source: data.Source,
         every: int = 10,
         silent: bool = False,
+        scalars: tensorboard.Scalars | None = None,
     ) -> None:
         self.path, self.every, self.learning_rates = path, every, learning_rates
-        self.source = source
+        self.source, self.scalars = source, scalars
         self.bar = tqdm(
             disable=silent,
             total=steps,
@@ -111,6 +116,9 @@ class Progress:
         if not self.bar.disable:
             with files.refusing(self.path, "make room there; what was saved before is whole"):
                 files.append_line(self.path, json.dumps(record))
+            if self.scalars is not None:
+                with files.refusing("tensorboard", "make room there; what was saved is whole"):
+                    self.scalars.write(record)
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -167,8 +175,9 @@ def make_directory(directory: pathlib.Path) -> None:
     """
     path = directory
     try:
-        for path in (directory, directory / "checkpoints", directory / "report"):
-            if path.exists() or path.name != "report":  # not every run writes one
+        optional = [directory / name for name in ("best", "report", "tensorboard")]
+        for path in (directory, directory / "checkpoints", *optional):
+            if path.exists() or path not in optional:  # not every run writes them
                 files.try_folder(path)
         for path in (directory / "metrics.jsonl", directory / "config.json"):
             if path.exists():
@@ -214,18 +223,41 @@ def due(step: int, every: int) -> bool:
 
 
 def final_table(lines: list[dict[str, Any]]) -> str:
-    """The first evaluation beside the last, as a table."""
-    evaluated = [line for line in lines if evaluation.score_labels(line)]
-    if not evaluated:
+    """The first evaluation beside the last, as tables: of verification, and of each other one."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}  # by benchmark, by what is said of the step
+    for line in lines:
+        when = f"trained, step {line['step']}" if line["step"] else "untrained"
+        for name, record in evaluating.by_benchmark(line).items():
+            if name or evaluation.score_labels(record):
+                found.setdefault(name, {})[when] = record
+    verified: dict[str, dict[str, Any]] = {}
+    others = []
+    for name, records in found.items():
+        ends = {when: records[when] for when in (next(iter(records)), list(records)[-1])}
+        if all(map(evaluation.score_labels, ends.values())):
+            before = f"{name}, " if name else ""
+            verified |= {before + when: record for when, record in ends.items()}
+        else:
+            columns = {when: evaluating.headlines(record) for when, record in ends.items()}
+            others.append(
+                format_table(
+                    [name, *columns],
+                    [
+                        [row, *(_rate(column.get(row)) for column in columns.values())]
+                        for row in dict.fromkeys(itertools.chain(*columns.values()))
+                    ],
+                )
+            )
+    if not found:
         return (
             "nothing was verified: the config has no pairs; give evaluation.pairs and "
-            "evaluation.images"
+            "evaluation.images, or evaluation.benchmarks"
         )
-    shown = {
-        f"trained, step {line['step']}" if line["step"] else "untrained": line
-        for line in (evaluated[0], evaluated[-1])
-    }
-    return evaluation.scores_table(shown)
+    return "\n\n".join([*([evaluation.scores_table(verified)] if verified else []), *others])
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def plot_training(metrics: pathlib.Path, picture: pathlib.Path) -> None:
@@ -233,8 +265,8 @@ def plot_training(metrics: pathlib.Path, picture: pathlib.Path) -> None:
 
     Args:
       metrics: a file of JSON objects, one per line, each with "step" and some of "loss" and the
-        fields of `evaluation.scores`; other fields are passed over, and so is a last line that is
-        cut off.
+        fields of `evaluation.scores`, or benchmarks' numbers; other fields are passed over, and so
+        is a last line that is cut off.
       picture: the PNG to write.
     """
     figures.save(_training_figure(read_lines(metrics)), picture)
@@ -251,7 +283,14 @@ def _training_figure(records: list[dict[str, Any]]) -> Figure:
     left.set(xlabel="step", ylabel="loss", title="training loss")
     labels: dict[str, str] = {}
     for record in records:
-        labels |= evaluation.score_labels(record)
+        for name, own in evaluating.by_benchmark(record).items():
+            shown = evaluation.score_labels(own)
+            if not name:
+                labels |= shown
+            else:  # of many, one line each
+                first = next(iter(shown or evaluating.headlines(own)), None)
+                if first:
+                    labels[f"{name}/{first}"] = f"{name} {shown.get(first, first)}"
     for color, (name, label) in zip(figures.LINES, labels.items(), strict=False):
         steps, values = series(name)
         if steps:

@@ -15,6 +15,7 @@ from facejax.data import PRESETS, RESAMPLING
 from facejax.data.open import KINDS
 from facejax.errors import UserError
 from facejax.losses import Remedies
+from facejax.training import settle
 from facejax.training.config import Config, flat
 
 
@@ -142,6 +143,7 @@ RANGES: dict[str, _Range] = {
     "optimizer.clip_norm": _COUNT_OR_0,
     "optimizer.accumulate": _COUNT,
     "evaluation.every": _COUNT_OR_0,
+    "evaluation.subset": _Range("0, or 20 or more", lambda value: value == 0 or value >= 20),
     "evaluation.batch_size": _COUNT,
     "evaluation.identities": _at_least(2),
     "evaluation.images_per_identity": _at_least(2),
@@ -296,6 +298,11 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield (
             f"config.loss.l_a {norms['l_a']} is not below config.loss.u_a {norms['u_a']}; change "
             "one of them"
+        )
+    if config.checkpoint.best and not settle.evaluates(config):
+        yield (
+            f"config.checkpoint.best is {config.checkpoint.best}, but nothing is measured; give "
+            "config.evaluation.benchmarks, or config.evaluation.pairs and config.evaluation.images"
         )
     for part in Remedies._fields:
         if getattr(loss, part) == getattr(type(loss)(), part):

@@ -27,6 +27,10 @@ class _Idle(NamedTuple):
     because: str
 
 
+_NOTHING = (
+    "nothing is measured without config.evaluation.benchmarks, or config.evaluation.pairs and "
+    "config.evaluation.images"
+)
 _IDLE = (
     _Idle(
         ("data.identities", "data.images_per_identity"),
@@ -68,12 +72,13 @@ _IDLE = (
     ),
     _Idle(
         ("evaluation.every", "evaluation.batch_size"),
-        lambda config: (
-            config.data.kind != "synthetic"
-            and not config.evaluation.pairs
-            and config.evaluation.every > 0  # 0 is what there is then
-        ),
-        "nothing is verified without config.evaluation.pairs and config.evaluation.images",
+        lambda config: not evaluates(config) and config.evaluation.every > 0,  # 0 is so then
+        _NOTHING,
+    ),
+    _Idle(
+        ("evaluation.subset",),
+        lambda config: not evaluates(config) and config.evaluation.subset > 0,
+        _NOTHING,
     ),
     _Idle(
         ("augment.crop_scale",),
@@ -164,6 +169,16 @@ def settle(config: Config, given: Collection[str] = ()) -> tuple[str, ...]:
         for field in row.fields
         if field in given and row.idle(config)
     )
+
+
+def evaluates(config: Config) -> bool:
+    """Whether a run has anything to be measured on.
+
+    Args:
+      config: settled.
+    """
+    chosen = config.evaluation
+    return bool(chosen.benchmarks or chosen.pairs) or config.data.kind == "synthetic"
 
 
 def augmentation(config: Config) -> dict[str, Any]:
