@@ -69,6 +69,14 @@ class PackedSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": np.asarray(self._images[index]), "label": int(self.labels[index])}
 
+    def take(self, numbers: np.ndarray, images: np.ndarray) -> bool:
+        """Many images at once; see `Source`."""
+        if self._images.shape[1:] != images.shape[1:]:
+            return False
+        # Of another mode NumPy would make a copy first; the numbers are in range.
+        np.take(np.asarray(self._images), numbers, axis=0, out=images, mode="clip")
+        return True
+
     def __reduce__(self) -> tuple[type, tuple[pathlib.Path]]:
         return PackedSource, (self.directory,)  # and not the array
 

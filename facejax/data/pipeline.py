@@ -186,10 +186,13 @@ def _reader(
                 return other, pixels(other)
         raise error
 
+    take = getattr(source, "take", None)
+
     def read(numbers: np.ndarray) -> dict[str, np.ndarray]:
         images = np.empty((len(numbers), image_size, image_size, 3), np.uint8)
         taken = numbers.astype(np.int64)
-        for row, number in enumerate(numbers.tolist()):
+        at_once = take is not None and take(taken, images)
+        for row, number in enumerate(() if at_once else numbers.tolist()):
             try:
                 images[row] = pixels(number)
             except UserError as error:

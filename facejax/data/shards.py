@@ -88,8 +88,8 @@ def write(
     final = _path(directory, name, shard, shards)
     kept = 0
     with files.replacing(final) as partial:
-        # group_size 1, as TFDS has it: each record is read by itself
-        writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
+        # group_size 1, as TFDS has it: each record is read by itself; images are compressed already
+        writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
         try:
             for record in records:
                 writer.write(record)

@@ -23,11 +23,13 @@ class Source(Protocol):
     `"label"`, an int in [0, num_classes); `"id"`, a str, names the record in messages where there
     is one.
 
-    Four members are optional. The functions of the same names here stand in for the first two.
+    Five members are optional. The functions of the same names here stand in for the first two.
       identity_names: Sequence[str], the name of each label; else the labels as decimal numbers.
       fingerprint(): a str that changes when any record does, cheaper than reading all of them.
       passed_over: tuple[str, ...], a clause for each kind of thing that was found and left out.
       checked: bool, whether every image is known to be whole; else each is looked at once.
+      take(numbers, images): copies the images with these numbers, int64 [B], into uint8
+        [B, H, W, 3] at once, quicker than one by one. False where it can't, as of another size.
     """
 
     @property
