@@ -57,9 +57,10 @@ figcaption {{ color: #555; }}
   font-size: 0.85rem; line-height: 1.35; }}
 .pairs img {{ width: 13rem; max-width: 100%; }}
 .names th:nth-child(2), .names td:nth-child(2) {{ text-align: left; }}
-.names td {{ white-space: pre; }}
+.names td {{ white-space: pre; vertical-align: top; }}
+.names th, .names td {{ padding: 0.3rem 0.5rem; }}
 .names td:nth-child(-n+2) {{ white-space: normal; overflow-wrap: anywhere;
-  min-width: min(9rem, 20vw); }}
+  min-width: min(7rem, 20vw); }}
 .small a {{ display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
   overflow: hidden; }}
 .facts {{ display: flex; flex-wrap: wrap; gap: 0.5rem 2.5rem; margin: 1.5rem 0; }}

@@ -82,7 +82,7 @@ def stacked(cells: Cells) -> Cells:
 
     def row_of(row: list[str]) -> list[str]:
         return [
-            f"{cell}\n{row[number + 1]}" if number + 1 in ends and cell != "-" else cell
+            f"{cell}\n{row[number + 1]}" if number + 1 in ends and row[number + 1] != "-" else cell
             for number, cell in enumerate(row)
             if number not in ends
         ]
