@@ -53,11 +53,14 @@ figcaption {{ color: #555; }}
 .small {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 1.2rem 1rem;
   font-size: 0.85rem; line-height: 1.35; }}
 .small img {{ width: 7rem; }}
-.pairs {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr));
+.pairs {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 10rem), 1fr));
   font-size: 0.85rem; line-height: 1.35; }}
-.pairs img {{ width: 13rem; }}
+.pairs img {{ width: 13rem; max-width: 100%; }}
 .names th:nth-child(2), .names td:nth-child(2) {{ text-align: left; }}
-.names td:nth-child(-n+2) {{ white-space: normal; overflow-wrap: anywhere; min-width: 5rem; }}
+.names td {{ white-space: pre; vertical-align: top; }}
+.names th, .names td {{ padding: 0.3rem 0.5rem; }}
+.names td:nth-child(-n+2) {{ white-space: normal; overflow-wrap: anywhere;
+  min-width: min(7rem, 20vw); }}
 .small a {{ display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
   overflow: hidden; }}
 .facts {{ display: flex; flex-wrap: wrap; gap: 0.5rem 2.5rem; margin: 1.5rem 0; }}
@@ -209,7 +212,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, two_names: bo
     Args:
       header: the column names.
       rows: as many strings each.
-      two_names: whether the second column is to the left too; long names of both are broken.
+      two_names: whether the second column is to the left too. Long names of both are broken, and
+        lines of the other cells stay lines.
 
     Raises:
       ValueError: a row has another number of cells than the header.

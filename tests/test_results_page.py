@@ -133,7 +133,10 @@ def written(everything, tmp_path_factory):
 def tables(text):
     """The cells of each table's rows."""
     return [
-        [re.findall("<t[dh].*?>(.*?)</t[dh]>", row) for row in re.findall("<tr>.*?</tr>", table)]
+        [
+            re.findall("(?s)<t[dh].*?>(.*?)</t[dh]>", row)
+            for row in re.findall("(?s)<tr>.*?</tr>", table)
+        ]
         for table in re.findall("<table.*?</table>", text, re.DOTALL)
     ]
 
@@ -172,7 +175,7 @@ def test_every_picture_is_on_the_page_and_alone_and_has_words(written):
 
 
 def test_the_tables_have_the_numbers(written, verified):
-    overview, searches, folds, paired, compat, rejects, groups, spreads, *_ = tables(
+    overview, searches, galleries, folds, paired, compat, rejects, groups, spreads, *_ = tables(
         written[-1].read_text()
     )
     assert overview[0][:3] == ["set", "model", "accuracy"]
@@ -181,19 +184,23 @@ def test_the_tables_have_the_numbers(written, verified):
         area = (np.sign(kinds[0][:, None] - kinds[1]).mean() + 1) / 2
         assert row[0] == "sixty people"
         assert row[1] == html.escape(name)
-        assert row[4] == f"{area:.4f}"
-        for column, far in ((8, 0.5), (10, 0.1)):
+        assert row[3].split("\n")[0] == f"{area:.4f}"
+        assert row[2] == "{:.4f}\n{:.4f}-{:.4f}".format(*(
+            getattr(result.accuracy, field) for field in ("accuracy", "low", "high")
+        ))  # fmt: skip
+        for column, far, doubt in ((5, 0.5, ""), (6, 0.1, "~")):  # on 125 and on 25 false accepts
             limit = np.sort(kinds[1])[::-1][int(far * 250)]
-            assert row[column] == f"{(kinds[0] > limit).mean():.4f}"
-        assert not row[9].startswith("~")  # on 125 false accepts
-        assert row[11].startswith("~")  # on 25
-        assert row[12:] == ["-", "-"]
-    assert [row[1] for row in searches[1:]] == [overview[1][1], overview[2][1]] * 2
-    cells = dict(zip(searches[0], searches[1], strict=False))
+            tar = next(tar for tar in result.tars if tar.far == far)
+            above = (kinds[0] > limit).mean()
+            assert row[column] == f"{above:.4f}\n{doubt}{tar.low:.4f}-{tar.high:.4f}"
+        assert row[7:] == ["-"]
+    assert [row[1] for row in searches[1:]] == [overview[1][1], overview[2][1]]
+    assert [row[:2] for row in galleries[1:]] == [["tiny", row[1]] for row in searches[1:]]
+    cells = dict(zip(searches[0], searches[1], strict=True))
     found = np.sum(np.random.default_rng(0).choice([1, 1, 1, 2, 7, 21], 400)[
         np.arange(400) % 4 > 0
     ] == 1) / 300  # fmt: skip
-    assert cells["rank 1"] == f"{found:.4f}"
+    assert cells["rank 1"].startswith(f"{found:.4f}\n")
     assert len(folds) == 12
     for number, threshold in enumerate(verified.results["sorry"].accuracy.thresholds):
         inside = verified.protocol.folds == number

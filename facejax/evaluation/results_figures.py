@@ -1,7 +1,7 @@
 """Pictures of results, each with all models in it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,11 +11,12 @@ from scipy import special
 from facejax.evaluation import figures
 from facejax.evaluation.bands import Band
 from facejax.evaluation.identification import Identification
+from facejax.evaluation.ijb import TemplateResults
 from facejax.evaluation.quality import RejectCurve, histograms
 from facejax.evaluation.templates import roc_corners
 from facejax.evaluation.verification import TarAtFar, Verification, roc
 
-_WIDTH = 6.0  # inches; at 420 pixels of a phone letters are half as large
+_WIDTH = 5.2  # inches; on a phone's 420 pixels letters can be read still
 _TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 
 
@@ -116,7 +117,7 @@ def det_figure(curves: Sequence[Curve]) -> Figure:
     points = []
     for number, curve in enumerate(curves):
         color, dashes = figures.line(number)
-        _draw_band(axes, curve.band, _deviates, color)
+        _draw_band(axes, curve.band, lambda far, tar: special.ndtri(_inside(far, 1 - tar)), color)
         far, missed = _deviates(curve.false_accept_rates, curve.true_accept_rates)
         axes.plot(
             far, missed, color=color, linestyle=dashes, drawstyle="steps-post", label=curve.label
@@ -136,7 +137,7 @@ def det_figure(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def score_figure(results: Mapping[str, Any]) -> Figure:
+def score_figure(results: Mapping[str, Verification | TemplateResults]) -> Figure:
     """Histograms of the cosines of same and different pairs, one panel per result.
 
     Args:
@@ -188,16 +189,17 @@ def fold_figure(results: Mapping[str, Verification], folds: np.ndarray) -> Figur
             exact = roc(result.scores[inside], same)
             one = 1 / int((~same).sum())
             fewest = min(fewest, one)
+            first = int((exact.false_accept_rates <= one).sum()) - 1  # the most at one accept
             axes.plot(
-                np.maximum(exact.false_accept_rates, one),
-                exact.true_accept_rates,
+                np.maximum(exact.false_accept_rates[first:], one),
+                exact.true_accept_rates[first:],
                 color=color,
                 linewidth=width,
                 alpha=1.0 if width > 1 else 0.6,
                 drawstyle="steps-post",
             )
         axes.set_title(figures.name(name, number), loc="left", fontsize=10)
-        axes.set(xscale="log", xlim=(fewest, 1), ylim=(0, 1.02), ylabel="true accept rate")
+        axes.set(xscale="log", xlim=(fewest, 1), ylabel="true accept rate")
     panels[-1].set_xlabel("false accept rate")
     return figure
 
@@ -286,14 +288,14 @@ def quality_figure(values: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 
 def _axes(labels: int) -> tuple[Figure, Axes]:
     """One panel, and room for so many lines below it."""
-    figure = Figure(figsize=(_WIDTH, 4.0 + 0.22 * labels), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 3.6 + 0.2 * labels), layout="constrained")
     axes = figure.add_subplot()
     figures.bare(axes)
     return figure, axes
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(_WIDTH, 0.6 + 2.4 * count), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, 0.6 + 2.2 * count), layout="constrained")
     panels = list(figure.subplots(count, 1, squeeze=False)[:, 0])
     for axes in panels:
         figures.bare(axes)
@@ -304,8 +306,13 @@ def _legend(figure: Figure) -> None:
     figure.legend(frameon=False, fontsize=9, loc="outside lower left")
 
 
-def _draw_band(axes: Axes, band: Band | None, placed: Any, color: str) -> None:
-    """Filled from 100 false accepts up, between dotted lines below."""
+def _draw_band(
+    axes: Axes,
+    band: Band | None,
+    placed: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray] | np.ndarray],
+    color: str,
+) -> None:
+    """Filled from 100 false accepts up, between dotted lines below; `placed` gives x and y."""
     if band is None:
         return
     far, low = placed(band.false_accept_rates, band.low)
@@ -316,8 +323,12 @@ def _draw_band(axes: Axes, band: Band | None, placed: Any, color: str) -> None:
         axes.plot(far[below], edge[below], color=color, linewidth=0.8, linestyle=":")
 
 
-def _deviates(far: np.ndarray, tar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """FAR and FNMR as normal deviates, NaN where there is none."""
+def _deviates(far: np.ndarray, tar: np.ndarray) -> np.ndarray:
+    """FAR and FNMR as normal deviates [2, P], NaN where there is none."""
     rates = np.stack([far, 1 - tar])
-    inside = (rates > 0) & (rates < 1)
-    return tuple(np.where(inside, special.ndtri(np.where(inside, rates, 0.5)), np.nan))
+    return np.where((rates > 0) & (rates < 1), special.ndtri(_inside(far, 1 - tar)), np.nan)
+
+
+def _inside(*rates: np.ndarray) -> np.ndarray:
+    """Rates with those of 0 and 1 moved to where they are beyond any picture's edge."""
+    return np.clip(np.stack(rates), 1e-12, 1 - 1e-12)

@@ -152,12 +152,13 @@ def _pieces(shown: Sequence[Shown], directory: Path, written: list[Path]) -> Ite
     for one in shown:
         for model, qualities in one.qualities.items():
             by_model.setdefault(model, {})[one.name] = qualities
-    if len(shown) > 1 and by_model:
+    several = {model: sets for model, sets in by_model.items() if len(sets) > 1}
+    if several:
         yield page.heading("Quality by set", level=3)
         show = _shower(directory, "", written)
         yield show(
             "qualities",
-            results_figures.quality_figure(by_model),
+            results_figures.quality_figure(several),
             "Qualities of the images of each set, such as the norms of embeddings.",
         )
     taken = {"index", ""}
@@ -177,24 +178,20 @@ def _pieces(shown: Sequence[Shown], directory: Path, written: list[Path]) -> Ite
 
 def _overview(shown: Sequence[Shown]) -> Iterator[Html]:
     """A table for each kind, a row for each set and model."""
-    verified, searched = (
-        [
+    yield page.heading("All sets")
+    for kind in (Verification, TemplateResults, Identification):
+        found = [
             ((one.name, model), numbers(result))
             for one in shown
             for model, result in one.results.items()
-            if isinstance(result, Verification) == wanted
+            if isinstance(result, kind)
         ]
-        for wanted in (True, False)
-    )
-    yield page.heading("All sets")
-    if verified:
-        names, records = zip(*verified, strict=True)
-        yield from _table(results_tables.verification(names, records), two_names=True)
-    if searched:
-        names, records = zip(*searched, strict=True)
-        yield from _table(results_tables.searches(names, records), two_names=True)
+        if found:
+            names, records = zip(*found, strict=True)
+            make = results_tables.verification if kind is Verification else results_tables.searches
+            yield from _table(results_tables.stacked(make(names, records)), two_names=True)
     yield page.paragraph(
-        "Beside a rate is its 95 % interval, by resampling people. A ~ before it says that it is "
+        "Under a rate is its 95 % interval, by resampling people. A ~ before it says that it is "
         "not to be relied on, and a line above why; a dash, that there is too little for a number."
     )
 

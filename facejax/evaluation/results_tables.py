@@ -72,6 +72,25 @@ def searches(names: Sequence[tuple[str, str]], records: Sequence[Mapping[str, An
     return Cells(header, rows, list(notes))
 
 
+def stacked(cells: Cells) -> Cells:
+    """The same with each interval under its rate, in one cell of two lines.
+
+    Args:
+      cells: a table with columns "95 %", each behind that of its rates.
+    """
+    ends = [number for number, name in enumerate(cells.header) if name == "95 %"]
+
+    def row_of(row: list[str]) -> list[str]:
+        return [
+            f"{cell}\n{row[number + 1]}" if number + 1 in ends and row[number + 1] != "-" else cell
+            for number, cell in enumerate(row)
+            if number not in ends
+        ]
+
+    header = [name for number, name in enumerate(cells.header) if number not in ends]
+    return Cells(header, [row_of(row) for row in cells.rows], cells.notes)
+
+
 def folds(results: Mapping[str, Verification]) -> Cells:
     """The accuracy and the threshold of each fold, then their mean and its standard error.
 
