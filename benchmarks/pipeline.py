@@ -5,13 +5,16 @@
 FOLDER is a folder of identities; without it, synthetic faces of the size asked for are written as
 JPEGs (quality 92) to a temporary folder. The images come from the page cache. The rows take turns,
 window by window; each is the median with the least and the most. Images per second of processor
-time are the steadier figure where others load the machine too. The last column is the median, over
-the windows, of a row against the bare decode loop on as many threads.
+time are the steadier figure where others load the machine too. The last two columns are the medians
+over the windows of a row against the bare decode loop on as many threads, by the clock and by
+processor time. What reads in several processes shares the batches among them, one thread in each.
 """
 
+import collections
 import concurrent.futures
 import datetime
 import functools
+import multiprocessing
 import os
 import pathlib
 import platform
@@ -22,11 +25,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
 
 import cv2
 import jax
 import numpy as np
 from absl import app, flags, logging
+from tensorflow_datasets.proto import tf_example_pb2
 
 from facejax.data import (
     Source,
@@ -71,11 +77,57 @@ def decode_all(encoded: list[bytes]) -> None:
         decode(image, IMAGE_SIZE.value, whole=True)
 
 
+def exhaust(values: Iterator[object]) -> None:
+    """Takes all, and keeps none."""
+    collections.deque(values, maxlen=0)
+
+
+def take(iterator: Iterator[dict[str, np.ndarray]], count: int) -> None:
+    """So many batches."""
+    for _ in range(count):
+        next(iterator)
+
+
+def serve(pipe: Connection, source: Source, options: dict[str, Any]) -> None:
+    """Takes as many batches as it is told to, in a process of its own; None ends it."""
+    iterator = batches(source, **options)
+    while (count := pipe.recv()) is not None:
+        start = time.process_time()
+        take(iterator, count)
+        pipe.send(time.process_time() - start)
+
+
+class Processes:
+    """So many processes that each make their part of the batches, with one thread."""
+
+    def __init__(self, source: Source, count: int, options: dict[str, Any]) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._pipes, self._all = [], []
+        for index in range(count):
+            mine, its = spawn.Pipe()
+            own = options | {"process_index": index, "process_count": count, "threads": 1}
+            self._all.append(spawn.Process(target=serve, args=(its, source, own)))
+            self._pipes.append(mine)
+            self._all[-1].start()
+
+    def take(self, count: int) -> float:
+        """So many batches of all together; gives the seconds of their processors."""
+        for pipe in self._pipes:
+            pipe.send(-(-count // len(self._pipes)))
+        return sum(pipe.recv() for pipe in self._pipes)
+
+    def close(self) -> None:
+        """Ends them."""
+        for pipe, process in zip(self._pipes, self._all, strict=True):
+            pipe.send(None)
+            process.join()
+
+
 class Turns:
     """Windows of each row in turn.
 
     Args:
-      rows: by name, what a window does.
+      rows: by name, what a window does; it may give processor seconds of other processes.
       first: by name, what is done before a window and not counted.
       images: of a window.
     """
@@ -87,7 +139,7 @@ class Turns:
         images: int,
     ) -> None:
         self.rates: dict[str, list[float]] = {name: [] for name in rows}
-        self.seconds = dict.fromkeys(rows, 0.0)  # of the processor
+        self.seconds: dict[str, list[float]] = {name: [] for name in rows}  # of the processor
         self.images = images
         for work in rows.values():  # not counted
             work()
@@ -96,18 +148,26 @@ class Turns:
                 time.sleep(0.3)  # others' threads work ahead until their buffers are full
                 first.get(name, lambda: None)()
                 start, processor_start = time.perf_counter(), time.process_time()
-                work()
+                others = work()
                 self.rates[name].append(images / (time.perf_counter() - start))
-                self.seconds[name] += time.process_time() - processor_start
+                seconds = time.process_time() - processor_start
+                seconds += others if isinstance(others, float) else 0.0
+                self.seconds[name].append(seconds)
 
     def row(self, name: str, against: str = "") -> str:
         """A row of the table."""
-        rates = self.rates[name]
+        rates, seconds = self.rates[name], self.seconds[name]
         columns = f"{statistics.median(rates):6.0f} | {min(rates):6.0f} | {max(rates):6.0f}"
-        per_processor = self.images * WINDOWS.value / self.seconds[name]
-        pairs = zip(rates, self.rates.get(against, ()), strict=False)
-        share = f"{statistics.median(a / b for a, b in pairs):.2f}" if against else ""
-        return f"| {name:22} | {columns} | {per_processor:15.0f} | {share:>11} |"
+        per_processor = self.images / statistics.median(seconds)
+        shares = "            |            "
+        if against:
+            clock = zip(rates, self.rates[against], strict=True)
+            processor = zip(self.seconds[against], seconds, strict=True)
+            shares = " | ".join(
+                f"{statistics.median(a / b for a, b in pairs):>{width}.2f}"
+                for pairs, width in ((clock, 11), (processor, 11))
+            )
+        return f"| {name:22} | {columns} | {per_processor:15.0f} | {shares} |"
 
 
 def main(_) -> None:
@@ -123,17 +183,22 @@ def main(_) -> None:
         indices = [i % len(source) for i in range(images)]
         encoded = [source[i]["image"] for i in indices]
         kilobytes = sum(map(len, encoded)) / images / 1e3
-        taken = functools.partial(
-            batches, batch_size=BATCH.value, image_size=IMAGE_SIZE.value, seed=0
+        options: dict[str, Any] = {
+            "batch_size": BATCH.value,
+            "image_size": IMAGE_SIZE.value,
+            "seed": 0,
+        }
+        taken: Callable[..., Iterator[dict[str, np.ndarray]]] = functools.partial(
+            batches, **options
         )
-
-        def take(iterator: Iterator[dict[str, np.ndarray]], count: int) -> None:
-            for _ in range(count):
-                next(iterator)
-
         one = next(taken(source, threads=0))["image"]
+        stored = source.records.data_source
+        parsed = tf_example_pb2.Example.FromString
+        records = [stored[i] for i in indices]
         rows: dict[str, Callable[[], object]] = {
-            "read": lambda: [source[i] for i in indices],
+            "read": lambda: exhaust(stored[i] for i in indices),
+            "parse": lambda: exhaust(parsed(record) for record in records),
+            "read and parse": lambda: exhaust(source[i] for i in indices),
             "to the device": lambda: [
                 jax.block_until_ready(jax.device_put(one)) for _ in range(BATCHES.value)
             ],
@@ -159,17 +224,24 @@ def main(_) -> None:
             name = f"{form}, 2 threads"
             rows[name] = functools.partial(take, iterator, BATCHES.value)
             first[name] = functools.partial(take, iterator, 8)
+        processes = Processes(source, 2, options)
+        rows["batches, 2 processes"] = functools.partial(processes.take, BATCHES.value)
+        first["batches, 2 processes"] = functools.partial(processes.take, 16)
         turns = Turns(rows, first, images)
+        processes.close()
 
     print(f"$ {shlex.join(['python', *sys.argv])}")
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {load}")
     print(f"{len(source)} images of {kilobytes:.1f} kB, {WINDOWS.value} windows of {images}\n")
-    print("| images/s               | median |  least |   most | per processor s | / bare loop |")
-    print("|------------------------|-------:|-------:|-------:|----------------:|------------:|")
+    print(
+        "| images/s               | median |  least |   most | per processor s | / bare loop "
+        "| ... per processor s |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|")
     for name in rows:
-        many = re.search(r"\d threads", name)
-        against = f"decode, {many[0]}" if many and not name.startswith("decode") else ""
+        many = re.search(r"(\d) (threads|processes)", name)
+        against = f"decode, {many[1]} threads" if many and not name.startswith("decode") else ""
         print(turns.row(name, against))
 
 

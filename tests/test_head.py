@@ -12,9 +12,9 @@ from optax import tree_utils
 
 from facejax import objectives
 from facejax.data.augment import normalize
-from facejax.losses import Classes
+from facejax.losses import Classes, Remedies
 from facejax.training import head, optimizer, state, step
-from tests import toy
+from tests import reference_remedies, toy
 from tests.devices import WAYS
 
 CLASSES, ROWS = 61, 8
@@ -32,8 +32,8 @@ def batches(count):
     return toy.batches(count, ROWS, CLASSES)
 
 
-def parts(loss):
-    objective = objectives.objective(loss, CHOSEN.get(loss, {}))
+def parts(loss, remedies=Remedies()):  # noqa: B008, immutable
+    objective = objectives.objective(loss, CHOSEN.get(loss, {}), remedies=remedies)
     tx = optimizer.optimizer("sgd", RATE, momentum=MOMENTUM, weight_decay=DECAY)
     return toy.network(step.AXIS), objective, tx, head.SGD(RATE, MOMENTUM, DECAY)
 
@@ -52,10 +52,11 @@ def run(
     skip=0,
     block_size=None,
     sharded=True,
+    remedies=Remedies(),  # noqa: B008, immutable
     **sample,
 ):
     """The state after 3 batches (or those after `skip`), and the metrics of each step."""
-    network, objective, tx, sgd = parts(loss)
+    network, objective, tx, sgd = parts(loss, remedies)
     classes = split(block_size=block_size)
     if way == "whole":
         way_of = head.whole(tx, classes=classes)
@@ -175,6 +176,36 @@ def test_a_sample_alone_is_touched(loss, parallel):
     assert metrics[0]["loss"] / (ROWS - 1) == pytest.approx(float(loss_value), rel=1e-5)
     got = {k: v[index] for k, v in after.params["head"].items()}
     toy.assert_close({**after.params, "head": got}, want)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_sampled_classes_bring_their_margins_and_weights(devices):
+    """The loss of a step is the formula's on the sampled rows; what is kept by class stays."""
+    remedies = Remedies(np.linspace(0.1, 0.6, CLASSES), np.linspace(2.0, 0.2, CLASSES))
+    start = toy.fresh(*parts("arcface", remedies)[:3], CLASSES, slices=devices)
+    start = jax.tree.map(np.asarray, start)
+    after, metrics = run(
+        "sampled", devices=devices, remedies=remedies, rate=0.5, start=start, skip=2
+    )
+    for name, values in start.objective_state.items():
+        np.testing.assert_array_equal(after.objective_state[name], values)
+    trace = tree_utils.tree_get(after.opt_state, "trace")["head"]["weights"]
+    index = np.flatnonzero(np.any(trace, axis=1))
+    assert len(index) < 0.6 * CLASSES
+    batch = list(batches(3))[2]
+    variables = {"params": start.params["backbone"], "batch_stats": start.batch_stats}
+    embeddings, _ = toy.network().apply(variables, normalize(batch["image"]), train=True)
+    want = reference_remedies.remedied(
+        reference_remedies.arcface,
+        embeddings,
+        start.params["head"]["weights"][index],
+        np.where(batch["label"] < 0, -1, np.searchsorted(index, batch["label"])),
+        scale=64.0,
+        margin=None,
+        class_margins=remedies.class_margins[index],
+        class_weights=remedies.class_weights[index],
+    )
+    assert metrics[0]["loss"] == pytest.approx(want.sum(), rel=1e-5)
 
 
 def test_samples_differ_from_step_to_step():

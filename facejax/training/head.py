@@ -24,8 +24,8 @@ class HeadUpdate(NamedTuple):
 
     Attributes:
       view: (key, state, labels) -> (head, labels, classes, index): what the objective gets for
-        `params["head"]`, the labels in it, how the classes are laid out in it, and what `update`
-        wants to know.
+        `params["head"]`, the labels in it, how the classes are laid out in it, and which of this
+        device's rows are in it, int [S]; None for all.
       update: (gradients, index, state) -> (params, opt_state). The gradients are those of
         {"backbone", "head"}, with the head as viewed.
       gradient: the gradients -> those that are true gradients, whose norm may be taken.

@@ -309,8 +309,6 @@ def _conflicts(config: Config) -> Iterator[str]:
             continue
         if part not in objectives.remedies_taken(loss.name):
             yield f"config.loss.{part} is not for the loss {loss.name}; leave it out"
-        if part.startswith("class_") and head.sample_rate != 1:
-            yield f"config.loss.{part} needs all classes in a step: set config.head.sample_rate=1"
     sampled, fused, lazy = head.sample_rate != 1, head.fused, head.lazy_decay
     field = "sample_rate" if sampled else "fused" if fused else "lazy_decay"
     for applies, refusal in (

@@ -123,7 +123,10 @@ def make_body(
         if not sharded:
             seen = jax.tree.map(lambda leaf: _own_slice(leaf) if leaf.ndim else leaf, seen)
         params = {**state.params, "head": seen}
-        carried = (state.batch_stats, state.objective_state)
+        memory = state.objective_state
+        if index is not None:  # what the objective keeps by class, of the sample too
+            memory = jax.tree.map(lambda leaf: leaf[index] if leaf.ndim else leaf, memory)
+        carried = (state.batch_stats, memory)
 
         def micro_step(carried: Any, batch: Batch, keys: Keys) -> tuple[Any, Any]:
             return differentiate(params, carried, batch, keys, state.step, total_rows, classes)
@@ -154,12 +157,17 @@ def make_body(
                 lambda g: lax.all_gather(g, AXIS, tiled=True) if g.ndim else g, gradients["head"]
             )
         params, opt_state = head.update(gradients, index, state)
+        memory = carried[1]
+        if index is not None:  # no loss that can be sampled changes what it keeps by class
+            memory = jax.tree.map(
+                lambda old, new: old if old.ndim else new, state.objective_state, memory
+            )
         state = TrainState(
             step=state.step + 1,
             params=params,
             batch_stats=carried[0],
             opt_state=opt_state,
-            objective_state=carried[1],
+            objective_state=memory,
         )
         return state, {**lax.psum(sums, AXIS), "rows": rows, "gradient_norm": norm}
 
