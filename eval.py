@@ -1,20 +1,41 @@
-"""Verifies a trained network on pairs of faces.
+"""Measures recognizers on the field's benchmarks, or a run on the pairs of faces it came with.
 
     python eval.py                                       # the default run, unseen synthetic faces
     python eval.py --checkpoint=runs/mine --pairs=pairs.txt --images=FOLDER
+    python eval.py --recognizer=sface --recognizer=dlib --benchmark=lfw=lfw.bin --benchmark=IJBC
 
-Prints accuracy (threshold chosen on the other folds), ROC AUC, EER and TAR at the FARs asked for,
-with 95 % intervals, and writes index.html, verification.json, roc.png and scores.png.
+Of pairs it prints accuracy (threshold chosen on the other folds), ROC AUC, EER and TAR at the FARs
+asked for, of templates and galleries ranks, TAR and TPIR, all with 95 % intervals; and writes
+evaluation.json and index.html.
 """
 
 import contextlib
-import functools
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import flags
 
 from facejax import command, compilation, evaluation, files, recognition
 from facejax.errors import UserError
+from facejax.evaluation import (
+    benchmarks,
+    crops,
+    embedding,
+    embeddings_file,
+    measured,
+    result_tables,
+    scores_file,
+    target_far,
+)
+from facejax.evaluation.benchmarks import Benchmark
+from facejax.evaluation.embedding import Embedded
+from facejax.evaluation.measured import Findings, Shown
+from facejax.recognition import Recognizer
+from facejax.recognition.stored_thresholds import write_thresholds
 from facejax.training import from_config
 from facejax.training.config import from_dict
 
@@ -22,71 +43,341 @@ CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "runs/default", "A workdir of train.py, or its checkpoints folder."
 )
 STEP = flags.DEFINE_integer("step", None, "Which checkpoint; by default the newest.")
+RECOGNIZERS = flags.DEFINE_multi_string(
+    "recognizer",
+    [],
+    "sface, dlib, a run or FILE.onnx, in place of --checkpoint; several stand side by side.",
+)
+EMBEDDINGS = flags.DEFINE_multi_string(
+    "embeddings",
+    [],
+    "A model by its embeddings: FILE.npz or FILE.safetensors, or a folder with BENCHMARK.npz.",
+)
+BENCHMARKS = flags.DEFINE_multi_string(
+    "benchmark",
+    [],
+    "NAME=PATH: a .bin file, a pair file or CSV (PAIRS@FOLDER), a folder of people, of groups (as "
+    "RFW's), or IJB-B's, IJB-C's or TinyFace's; several make one table.",
+)
 PAIRS = flags.DEFINE_string(
     "pairs",
     None,
     "A pair file (LFW's format, or lines of path,path,0|1); by default the run's.",
 )
-IMAGES = flags.DEFINE_string("images", None, "The folder that the pair file's names are in.")
+IMAGES = flags.DEFINE_string("images", None, "The folder that the pair files' names are in.")
 FARS = flags.DEFINE_list("fars", ["1e-2", "1e-3", "1e-4"], "False accept rates to report TAR at.")
-FLIP = flags.DEFINE_boolean("flip", True, "Add the mirrored image's embedding (flip test).")
-OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; by default in the workdir.")
+FLIP = flags.DEFINE_boolean(
+    "flip", None, "--flip_mode=sum or off; by default as the recognizer's card says (a run's: sum)."
+)
+FLIP_MODE = flags.DEFINE_enum(
+    "flip_mode",
+    None,
+    embedding.FLIPS,
+    "What becomes of the mirrored image's embedding: added, put behind the image's, or not made.",
+)
+COMPAT = flags.DEFINE_enum(
+    "compat", None, ["insightface"], "The numbers that InsightFace would print of pairs, too."
+)
+TARGET_FARS = flags.DEFINE_list(
+    "target_far", [], "FARs to calibrate thresholds for, which the recognizer then uses."
+)
+QUALITY = flags.DEFINE_string(
+    "quality", None, "FILE.csv with path,quality; by default the norm of the embedding."
+)
+GROUPS = flags.DEFINE_string("groups", None, "FILE.csv with path,attribute,...: errors by group.")
+SCORES = flags.DEFINE_string("scores", None, "FILE.csv or FILE.parquet for every pair's score.")
+SAVE = flags.DEFINE_string(
+    "save_embeddings", None, "A folder for MODEL/BENCHMARK.npz, or FILE.npz, FILE.safetensors."
+)
+OUTPUT = flags.DEFINE_string(
+    "output", None, "Where the report goes; by default `evaluation` in the workdir, or here."
+)
+
+
+class Model(NamedTuple):
+    """What is measured: a recognizer, or embeddings in a file or folder."""
+
+    name: str
+    recognizer: Recognizer | None = None
+    embeddings: str = ""
+    batch_size: int = 32
+    home: pathlib.Path | None = None  # the workdir of a run
 
 
 def main(_: contextlib.ExitStack) -> None:
-    """Restores, embeds, verifies and reports."""
-    # --- The network ---------------------------------------------------------------------------
-    fars = _rates(FARS.value)
-    if (PAIRS.value is None) != (IMAGES.value is None):
+    """Opens models and benchmarks, refuses what can't end well, embeds, measures, reports."""
+    # --- What is asked for ---------------------------------------------------------------------
+    fars = _rates("fars", FARS.value)
+    targets = _rates("target_far", TARGET_FARS.value) if TARGET_FARS.value else ()
+    if PAIRS.value is not None and IMAGES.value is None:
         raise UserError("--pairs and --images go together: give both, or neither")
-    run = files.expand(CHECKPOINT.value)
-    recognizer = recognition.load(run, step=STEP.value, flip=FLIP.value)
-    for note in recognizer.passed_over:
-        print(f"note: {note}")
-    config = from_dict(recognizer.facts["config"])
-    with command.optional():  # it is that of the machine that trained
-        compilation.enable_cache(config.compilation_cache)
+    if IMAGES.value is not None and PAIRS.value is None and not BENCHMARKS.value:
+        raise UserError("--pairs and --images go together: give both, or neither")
+    if FLIP.value is not None and FLIP_MODE.value not in (None, "sum" if FLIP.value else "off"):
+        raise UserError(f"--flip_mode={FLIP_MODE.value} contradicts --flip: give one of the two")
+    if SCORES.value is not None:
+        scores_file.refuse_scores_file(SCORES.value)
 
-    # --- The pairs -----------------------------------------------------------------------------
-    if PAIRS.value and IMAGES.value:
-        config.evaluation.pairs, config.evaluation.images = PAIRS.value, IMAGES.value
-    if not config.evaluation.pairs:
-        with command.optional():
-            from_config.try_cache(config)
-    protocol = from_config.protocol(config)
-    if protocol is None:
-        raise UserError("this run has no pairs of its own: give --pairs and --images")
+    # --- The models and the benchmarks ---------------------------------------------------------
+    models = _models()
+    asked = _benchmarks(models)
+    for each in asked:
+        if isinstance(each.protocol, evaluation.Protocol):
+            pairs, images = len(each.protocol.same), np.unique(each.protocol.indices).size
+            print(f"{each.name}: {pairs} pairs of {images} images", flush=True)
+
+    # --- What is known to fail is refused before the work --------------------------------------
+    stored = {
+        (model.name, each.name): embedding.of_file(model.embeddings, each)
+        for model in models
+        for each in (asked if model.embeddings else ())
+    }
+    quality = evaluation.ImageTable(QUALITY.value) if QUALITY.value else None
+    attributes = evaluation.ImageTable(GROUPS.value) if GROUPS.value else None
+    qualities = {each.name: measured.qualities_of(each, quality) for each in asked}
+    groups = {each.name: measured.groups_of(each, attributes) for each in asked}
+    _refuse(models, asked, targets, fars)
+    home = next((model.home for model in models if model.home is not None), pathlib.Path())
+    output = files.expand(OUTPUT.value or home / "evaluation")
+    _try_places(output)
 
     # --- The numbers ---------------------------------------------------------------------------
-    result = evaluation.evaluate(
-        functools.partial(recognizer.embed, batch_size=config.evaluation.batch_size),
-        protocol,
-        fars=fars,
-    )
-    name = f"step {recognizer.step}"
-    print(
-        f"{protocol.name}: {len(protocol.same)} pairs of {np.unique(protocol.indices).size} images"
-    )
-    print(evaluation.scores_table({name: evaluation.scores(result)}), flush=True)
+    found: dict[str, dict[str, Findings]] = {each.name: {} for each in asked}
+    for each in asked:
+        for model in models:
+            embedded = stored.pop((model.name, each.name), None) or _embed(model, each)
+            if SAVE.value:
+                embeddings_file.write_embeddings(
+                    embeddings_file.place(SAVE.value, model.name, each.name),
+                    embedded.embeddings,
+                    names=each.names,
+                    quality=embedded.quality,
+                )
+            found[each.name][model.name] = measured.find(
+                embedded,
+                each,
+                fars=fars,
+                quality=qualities[each.name],
+                groups=groups[each.name],
+                insightface=COMPAT.value is not None,
+                target_fars=targets,
+            )
+    shown = [measured.side_by_side(each, found[each.name], fars=fars) for each in asked]
 
-    # --- The report ----------------------------------------------------------------------------
-    output = files.expand(OUTPUT.value or recognizer.directory.parent / "evaluation")
-    title = f"Verification: {protocol.name}"
+    # --- The tables ----------------------------------------------------------------------------
+    for table in result_tables.tables(shown):
+        print(table, end="\n\n", flush=True)
+    if targets:
+        _keep_thresholds(models, asked, found)
+
+    # --- The files -----------------------------------------------------------------------------
+    written: list[pathlib.Path] = []
+    if SCORES.value:
+        blocks = (
+            block
+            for each in asked
+            for name, one in found[each.name].items()
+            for block in scores_file.pair_blocks(each, name, one.result)
+        )
+        print(f"{scores_file.write_scores(SCORES.value, blocks)} scores: {SCORES.value}")
+    records = {one.name: measured.record(one, found[one.name]) for one in shown}
     with files.refusing(output, "give another folder with --output"):
-        written = evaluation.write_report(output, {name: result}, title=title)
+        summary = output / "evaluation.json"
+        files.write(summary, json.dumps(records, indent=1, allow_nan=False) + "\n")
+        written += [summary, *_write_pages(output, shown)]
     print(f"written: {', '.join(str(file) for file in written)}")
 
 
-def _rates(given: list[str]) -> tuple[float, ...]:
+def _rates(flag: str, given: list[str]) -> tuple[float, ...]:
     try:
         rates = tuple(float(rate) for rate in given)
     except ValueError:
         rates = ()
     if not rates or not all(0 < rate < 1 for rate in rates):
         raise UserError(
-            f"--fars={','.join(given)} must be numbers between 0 and 1, such as 1e-2,1e-3"
+            f"--{flag}={','.join(given)} must be numbers between 0 and 1, such as 1e-2,1e-3"
         )
     return rates
+
+
+def _models() -> list[Model]:
+    """Those that are given, under names of their own; else the run of --checkpoint."""
+    opened: list[Model] = []
+    given = RECOGNIZERS.value or EMBEDDINGS.value
+    if not given or flags.FLAGS["checkpoint"].present:
+        recognizer = recognition.load(files.expand(CHECKPOINT.value), step=STEP.value)
+        opened.append(_of_recognizer(recognizer))
+    elif STEP.value is not None:
+        raise UserError("--step goes with --checkpoint: give the run there, or leave --step out")
+    opened += [_of_recognizer(recognition.open(name)) for name in RECOGNIZERS.value]
+    opened += [Model(pathlib.Path(path).stem, None, path) for path in EMBEDDINGS.value]
+    if len(opened) == 1 and opened[0].recognizer and opened[0].recognizer.facts:
+        opened[0] = opened[0]._replace(name=f"step {opened[0].recognizer.step}")
+    names: list[str] = []
+    for model in opened:
+        others = sum(each.name == model.name for each in opened[: len(names)])
+        names.append(f"{model.name} ({others + 1})" if others else model.name)
+    return [model._replace(name=name) for model, name in zip(opened, names, strict=True)]
+
+
+def _of_recognizer(recognizer: Recognizer) -> Model:
+    for note in recognizer.passed_over:
+        print(f"note: {note}")
+    if not recognizer.facts:
+        with command.optional():
+            compilation.enable_cache(files.home() / "xla")
+        return Model(recognizer.card.name, recognizer)
+    config = from_dict(recognizer.facts["config"])
+    with command.optional():  # it is that of the machine that trained
+        compilation.enable_cache(config.compilation_cache)
+    return Model(
+        f"{recognizer.card.name}, step {recognizer.step}",
+        recognizer,
+        batch_size=config.evaluation.batch_size,
+        home=recognizer.directory.parent,
+    )
+
+
+def _benchmarks(models: Sequence[Model]) -> list[Benchmark]:
+    """Those that are given; else the pairs of the first run."""
+    opened = []
+    if PAIRS.value and IMAGES.value:
+        name = pathlib.Path(PAIRS.value).name
+        opened.append(
+            benchmarks.pair_benchmark(
+                PAIRS.value, IMAGES.value, name=name, image_size=crops.SIDE
+            )._replace(kind="")
+        )
+    for given in BENCHMARKS.value:
+        name, path = benchmarks.split_name(given)
+        if name in {each.name for each in opened}:
+            raise UserError(f"two benchmarks are called {name}: give another NAME=PATH")
+        opened.append(
+            benchmarks.open_benchmark(path, name=name, image_size=crops.SIDE, images=IMAGES.value)
+        )
+    return opened or [_own_pairs(models)]
+
+
+def _own_pairs(models: Sequence[Model]) -> Benchmark:
+    runs = [model.recognizer for model in models if model.recognizer and model.recognizer.facts]
+    if not runs:
+        raise UserError("only a run has pairs of its own: give --benchmark=NAME=PATH, or --pairs")
+    config = from_dict(runs[0].facts["config"])
+    if not config.evaluation.pairs:
+        with command.optional():
+            from_config.try_cache(config)
+    protocol = from_config.protocol(config)
+    if protocol is None:
+        raise UserError("this run has no pairs of its own: give --pairs and --images")
+    return Benchmark(protocol.name, protocol, names=benchmarks.image_names(protocol.images))
+
+
+def _refuse(
+    models: Sequence[Model],
+    asked: Sequence[Benchmark],
+    targets: Sequence[float],
+    fars: Sequence[float],
+) -> None:
+    """What the sets or the models are too small for, or can't do."""
+    for each in asked:
+        if not isinstance(each.protocol, evaluation.Protocol):
+            continue
+        if COMPAT.value and len(each.protocol.same) < 10:
+            raise UserError(
+                f"--compat={COMPAT.value} cuts the pairs into ten folds, and {each.name} has "
+                f"{len(each.protocol.same)}: leave it out"
+            )
+        if GROUPS.value and measured.supported_far(each.protocol, fars) is None:
+            raise UserError(
+                f"{each.name} has too few different pairs for the threshold of --groups, which is "
+                f"that of the largest of --fars={','.join(FARS.value)}: give a larger one"
+            )
+    if targets:
+        if len(asked) != 1:
+            raise UserError("--target_far takes one benchmark, whose people nobody is tested on")
+        target_far.refuse_too_few(asked[0], targets)
+        for model in models:
+            own = model.recognizer and ("sum" if model.recognizer.flip else "off")
+            if model.recognizer and _flip(model.recognizer) != own:
+                raise UserError(
+                    f"thresholds of another flip test than {model.name}'s own are never read: "
+                    "leave out --flip and --flip_mode with --target_far"
+                )
+    if SAVE.value and embeddings_file.is_file_name(SAVE.value) and len(models) * len(asked) > 1:
+        raise UserError(
+            f"--save_embeddings={SAVE.value} is one file, and there are {len(models)} models and "
+            f"{len(asked)} benchmarks: give a folder"
+        )
+
+
+def _try_places(output: pathlib.Path) -> None:
+    """Refuses folders that can't be written into."""
+    places = {"output": output}
+    if SCORES.value:
+        places["scores"] = files.expand(SCORES.value).parent
+    if SAVE.value:
+        places["save_embeddings"] = files.expand(SAVE.value).parent
+    for flag, folder in places.items():
+        with files.refusing(folder, f"give another place with --{flag}"):
+            files.try_folder(folder)
+
+
+def _flip(recognizer: Recognizer) -> embedding.Flip:
+    flip = recognizer.flip if FLIP.value is None else FLIP.value
+    return FLIP_MODE.value or ("sum" if flip else "off")  # type: ignore[return-value]
+
+
+def _embed(model: Model, benchmark: Benchmark) -> Embedded:
+    assert model.recognizer is not None  # else its embeddings are stored
+    own = not benchmark.kind and bool(model.recognizer.facts)
+    return embedding.embed_images(
+        model.recognizer,
+        crops.fitted(benchmark.protocol.images, model.recognizer.card, as_they_are=own),
+        count=len(benchmark.names),
+        flip=_flip(model.recognizer),
+        sums=COMPAT.value is not None and isinstance(benchmark.protocol, evaluation.Protocol),
+        batch_size=model.batch_size,
+        label=f"{benchmark.name}, {model.name}",
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _keep_thresholds(
+    models: Sequence[Model],
+    asked: Sequence[Benchmark],
+    found: Mapping[str, Mapping[str, Findings]],
+) -> None:
+    """Prints them, and writes them where the recognizers look for their own."""
+    (benchmark,) = asked
+    thresholds = {name: one.thresholds for name, one in found[benchmark.name].items()}
+    print(result_tables.thresholds_table(thresholds))
+    print(
+        f"They were chosen on {benchmark.name}: how often they are wrong is to be measured on "
+        "other people, not taken from the rates above."
+    )
+    for model in models:
+        if model.recognizer is None:
+            print(f"{model.name} are embeddings alone: there is nowhere to write their thresholds")
+            continue
+        path = model.recognizer.thresholds_path
+        write_thresholds(path, thresholds[model.name], card=model.recognizer.card)
+        print(f"thresholds of {model.name}: {path}", flush=True)
+
+
+def _write_pages(output: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib.Path]:
+    """The page of every benchmark of pairs."""
+    written = []
+    for one in shown:  # for the lead: one call of results_page.write_page, once there is one
+        pairs = {
+            name: result
+            for name, result in one.results.items()
+            if isinstance(result, evaluation.Verification)
+        }
+        folder = output if len(shown) == 1 else output / embeddings_file.file_name(one.name)
+        if pairs:
+            title = f"Verification: {one.name}"
+            written += evaluation.write_report(folder, pairs, title=title)
+    return written
 
 
 if __name__ == "__main__":

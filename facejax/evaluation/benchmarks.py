@@ -1,5 +1,6 @@
 """A benchmark by its path, whatever kind it is, and what embeddings score on it."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from facejax import files
 from facejax.data import folder_source
 from facejax.errors import UserError
 from facejax.evaluation import report
-from facejax.evaluation.bin_file import from_bin
+from facejax.evaluation.bin_file import EncodedImages, from_bin
 from facejax.evaluation.identification import Identification
 from facejax.evaluation.ijb import (
     TemplateProtocol,
@@ -42,11 +43,15 @@ class Benchmark(NamedTuple):
       name: for people, and in front of the names of its numbers.
       protocol: the images, and what is asked of them.
       groups: [M] str of each image, where the files say it; else None.
+      kind: one of KINDS; "" where it was not opened by its path.
+      names: [M] of the images: of a file relative to their folder, else a number from "0".
     """
 
     name: str
     protocol: Protocol | TemplateProtocol | GalleryProtocol
     groups: np.ndarray | None = None
+    kind: str = ""
+    names: Sequence[str] = ()
 
 
 def split_name(given: str) -> tuple[str, str]:
@@ -103,25 +108,60 @@ def open_benchmark(
     """
     kind, where = _kind(str(path))
     if kind == "bin":
-        return Benchmark(name, from_bin(where, image_size=image_size)._replace(name=name))
+        of_bin = from_bin(where, image_size=image_size)._replace(name=name)
+        _refuse_too_few(of_bin, where)
+        return Benchmark(name, of_bin, None, kind, image_names(of_bin.images))
     if kind == "ijb":
-        return Benchmark(name, from_ijb(where, image_size=image_size, template=template))
+        of_templates = from_ijb(where, image_size=image_size, template=template)
+        return Benchmark(name, of_templates, None, kind, of_templates.images.names)
     if kind == "tinyface":
-        return Benchmark(name, from_tinyface(where, image_size=image_size))
+        searched = from_tinyface(where, image_size=image_size)
+        return Benchmark(name, searched, None, kind, _below(searched.images))
     if kind == "groups":
         grouped = from_groups(where, image_size=image_size)
-        return Benchmark(name, grouped.protocol._replace(name=name), grouped.groups)
+        protocol = grouped.protocol._replace(name=name)
+        return Benchmark(name, protocol, grouped.groups, kind, _below(protocol.images))
     if kind == "folder":
         source = folder_source(where)
         labels = np.asarray(source.labels)
         drawn = balanced_pairs(labels, pairs=pairs, seed=seed)
         crops = ImageFiles([source.path / each for each in source.ids], image_size)
-        return Benchmark(
-            name, Protocol(name, crops, drawn.indices, drawn.same, drawn.folds, labels)
-        )
+        protocol = Protocol(name, crops, drawn.indices, drawn.same, drawn.folds, labels)
+        return Benchmark(name, protocol, None, kind, tuple(source.ids))
     file, _, folder = where.partition("@")
-    inside = folder or images or files.expand(file).parent
-    return Benchmark(name, from_pairs(file, inside, image_size=image_size)._replace(name=name))
+    return pair_benchmark(
+        file, folder or images or files.expand(file).parent, name=name, image_size=image_size
+    )
+
+
+def pair_benchmark(
+    file: str | Path, folder: str | Path, *, name: str, image_size: int
+) -> Benchmark:
+    """The benchmark of a pair file, whose path and folder may hold any character.
+
+    Args:
+      file: of the pairs.
+      folder: of the images.
+      name: of the benchmark.
+      image_size: side in pixels to which images are resized.
+
+    Raises:
+      UserError: as `from_pairs`.
+    """
+    protocol = from_pairs(file, folder, image_size=image_size)._replace(name=name)
+    return Benchmark(name, protocol, None, "pairs", _below(protocol.images, files.expand(folder)))
+
+
+def image_names(images: Any) -> tuple[str, ...]:
+    """What images are called: files by their paths below the folder they share, others by number.
+
+    Args:
+      images: of a `Protocol`.
+    """
+    if isinstance(images, ImageFiles):
+        return _below(images)
+    listed = images.images if isinstance(images, EncodedImages) else images
+    return tuple(map(str, range(len(listed))))
 
 
 def measure(
@@ -173,6 +213,22 @@ def numbers(result: Result) -> dict[str, Any]:
     if isinstance(result, Identification):
         return gallery_scores(result)
     return report.scores(result)
+
+
+def _below(images: Any, folder: Path | None = None) -> tuple[str, ...]:
+    """The names of image files, relative to a folder; None is the one that they have in common."""
+    root = folder or os.path.commonpath([path.parent for path in images.files])
+    return tuple(os.path.relpath(path, root) for path in images.files)
+
+
+def _refuse_too_few(protocol: Protocol, where: str) -> None:
+    """As `read_pairs` does."""
+    same, different = int(protocol.same.sum()), int((~protocol.same).sum())
+    if min(same, different) < 2:
+        raise UserError(
+            f"{where} has {same} same and {different} different pairs: verification needs at least "
+            "two pairs of each kind"
+        )
 
 
 def _kind(path: str) -> tuple[str, str]:

@@ -52,7 +52,7 @@ class ImageTable:
                     f"{where}: {_shown(','.join(fields))} has {len(fields)} fields, where the "
                     f"header has {len(header)}; write a path and a value for each column"
                 )
-            key = _key(fields[0])
+            key = image_key(fields[0])
             if key in self._rows:
                 raise UserError(
                     f"{where}: {_shown(fields[0])} was in line {self._rows[key][0]} already; drop "
@@ -113,7 +113,7 @@ class ImageTable:
         number = self.columns.index(column)
         found = []
         for name in names:
-            row = self._rows.get(_key(name))
+            row = self._rows.get(image_key(name))
             if row is None:
                 raise UserError(f"{self.path} has no row for {_shown(name)}: add one")
             found.append((row[0], row[1][number]))
@@ -149,8 +149,12 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _key(name: str) -> str:
-    """One spelling for what is plainly one image, without its suffix."""
+def image_key(name: str) -> str:
+    """One spelling for what is plainly one image, without its suffix.
+
+    Args:
+      name: of an image file, relative to its folder.
+    """
     plain = unicodedata.normalize("NFC", posixpath.normpath(name))
     stem, suffix = os.path.splitext(plain)
     return stem if suffix.lower() in IMAGE_SUFFIXES else plain
