@@ -10,7 +10,6 @@ evaluation.json and index.html.
 """
 
 import contextlib
-import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,12 +27,14 @@ from facejax.evaluation import (
     embeddings_file,
     measured,
     result_tables,
+    results_page,
     scores_file,
     target_far,
 )
 from facejax.evaluation.benchmarks import Benchmark
 from facejax.evaluation.embedding import Embedded
-from facejax.evaluation.measured import Findings, Shown
+from facejax.evaluation.measured import Findings
+from facejax.evaluation.results_page import Shown
 from facejax.recognition import Recognizer
 from facejax.recognition.stored_thresholds import write_thresholds
 from facejax.training import from_config
@@ -171,7 +172,6 @@ def main(_: contextlib.ExitStack) -> None:
         _keep_thresholds(models, asked, found)
 
     # --- The files -----------------------------------------------------------------------------
-    written: list[pathlib.Path] = []
     if SCORES.value:
         blocks = (
             block
@@ -180,11 +180,8 @@ def main(_: contextlib.ExitStack) -> None:
             for block in scores_file.pair_blocks(each, name, one.result)
         )
         print(f"{scores_file.write_scores(SCORES.value, blocks)} scores: {SCORES.value}")
-    records = {one.name: measured.record(one, found[one.name]) for one in shown}
     with files.refusing(output, "give another folder with --output"):
-        summary = output / "evaluation.json"
-        files.write(summary, json.dumps(records, indent=1, allow_nan=False) + "\n")
-        written += [summary, *_write_pages(output, shown)]
+        written = _write_report(output, shown)
     print(f"written: {', '.join(str(file) for file in written)}")
 
 
@@ -364,20 +361,16 @@ def _keep_thresholds(
         print(f"thresholds of {model.name}: {path}", flush=True)
 
 
-def _write_pages(output: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib.Path]:
-    """The page of every benchmark of pairs."""
-    written = []
-    for one in shown:  # for the lead: one call of results_page.write_page, once there is one
-        pairs = {
-            name: result
-            for name, result in one.results.items()
-            if isinstance(result, evaluation.Verification)
-        }
-        folder = output if len(shown) == 1 else output / embeddings_file.file_name(one.name)
-        if pairs:
-            title = f"Verification: {one.name}"
-            written += evaluation.write_report(folder, pairs, title=title)
-    return written
+def _write_report(output: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib.Path]:
+    """The page of all benchmarks, or the short one of a run's own pairs."""
+    if BENCHMARKS.value:
+        names = ", ".join(one.name for one in shown)
+        return results_page.write_page(output, shown, title=f"Evaluation: {names}")
+    (own,) = shown
+    pairs = {
+        name: one for name, one in own.results.items() if isinstance(one, evaluation.Verification)
+    }
+    return evaluation.write_report(output, pairs, title=f"Verification: {own.name}")
 
 
 if __name__ == "__main__":
