@@ -163,7 +163,7 @@ def test_every_picture_is_on_the_page_and_alone_and_has_words(written):
     numbers, *pictures, index = written
     assert [numbers.name, index.name] == ["evaluation.json", "index.html"]
     by_set = {"sixty-people": "roc det scores folds rejects qualities", "tiny": "cmc"}
-    long = "script-alert-1-script-long-long-long-lon"
+    long = "script-alert-1-script-long-long-long-lo"
     wanted = {f"{name}-{one}.png" for name, all_ in by_set.items() for one in all_.split()}
     wanted |= {f"{long}-{one}.png" for one in ("roc", "det", "scores", "cmc", "qualities")}
     assert {path.name for path in pictures} == wanted | {"qualities.png"}
