@@ -18,6 +18,7 @@ from facejax.evaluation import (
     Protocol,
     Shown,
     bands,
+    figures,
     hard_pairs,
     identification,
     ijb,
@@ -32,7 +33,7 @@ from facejax.evaluation.bootstrap import resample
 from tests.browser import visit
 from tests.pictures import encode, smooth
 
-HOSTILE = "<script>alert(1)</script> $x_{ _脸 &" + "long " * 40
+HOSTILE = "<script>alert(1)</script> $_{$脸 &" + "long " * 40
 FARS = (0.5, 1e-1, 1e-3)
 
 
@@ -162,7 +163,7 @@ def test_every_picture_is_on_the_page_and_alone_and_has_words(written):
     numbers, *pictures, index = written
     assert [numbers.name, index.name] == ["evaluation.json", "index.html"]
     by_set = {"sixty-people": "roc det scores folds rejects qualities", "tiny": "cmc"}
-    long = "script-alert-1-script-x-long-long-long"
+    long = "script-alert-1-script-long-long-long-lo"
     wanted = {f"{name}-{one}.png" for name, all_ in by_set.items() for one in all_.split()}
     wanted |= {f"{long}-{one}.png" for one in ("roc", "det", "scores", "cmc", "qualities")}
     assert {path.name for path in pictures} == wanted | {"qualities.png"}
@@ -366,6 +367,13 @@ def test_perfect_scores_and_equal_ones_are_drawn(tmp_path):
         pairs = np.arange(80).reshape(2, -1).T
         result = verify(rows, pairs, same, pair_folds(same), resamples=4)
         write_page(tmp_path, [Shown("closed", {"_m": result})], title="x")
+
+
+def test_names_are_what_a_picture_can_have():
+    assert figures.name("plain", 3) == "plain"
+    assert figures.name("_脸$", 1) == r" _?\$ [2]"
+    assert figures.name("a\n\udc80\u202eb", 0) == "a???b [1]"
+    assert len(figures.name("x" * 99, 0)) == 32 + len(" [1]")
 
 
 def test_a_missing_number_is_a_dash():

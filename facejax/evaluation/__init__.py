@@ -59,7 +59,8 @@ from facejax.evaluation.report import (
     scores_table,
     to_json,
 )
-from facejax.evaluation.results_page import Shown, write_page, write_report
+from facejax.evaluation.results_page import write_page, write_report
+from facejax.evaluation.results_sections import Shown
 from facejax.evaluation.rfw import GroupedProtocol, from_groups
 from facejax.evaluation.spread import Spread, spread
 from facejax.evaluation.tables import ImageTable
