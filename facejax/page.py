@@ -53,6 +53,14 @@ figcaption {{ color: #555; }}
 .small {{ grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 1.2rem 1rem;
   font-size: 0.85rem; line-height: 1.35; }}
 .small img {{ width: 7rem; }}
+.pairs {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 10rem), 1fr));
+  font-size: 0.85rem; line-height: 1.35; }}
+.pairs img {{ width: 13rem; max-width: 100%; }}
+.names th:nth-child(2), .names td:nth-child(2) {{ text-align: left; }}
+.names td {{ white-space: pre; vertical-align: top; }}
+.names th, .names td {{ padding: 0.3rem 0.5rem; }}
+.names td:nth-child(-n+2) {{ white-space: normal; overflow-wrap: anywhere;
+  min-width: min(7rem, 20vw); }}
 .small a {{ display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3;
   overflow: hidden; }}
 .facts {{ display: flex; flex-wrap: wrap; gap: 0.5rem 2.5rem; margin: 1.5rem 0; }}
@@ -198,24 +206,27 @@ def facts(values: Iterable[tuple[str, str]]) -> Html:
     return Html(f'<dl class="facts">\n{each}\n</dl>')
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, two_names: bool = False) -> Html:
     """A table: the first column to the left, the others to the right.
 
     Args:
       header: the column names.
       rows: as many strings each.
+      two_names: whether the second column is to the left too. Long names of both are broken, and
+        lines of the other cells stay lines.
 
     Raises:
       ValueError: a row has another number of cells than the header.
     """
     if any(len(row) != len(header) for row in rows):
         raise ValueError(f"every row must have {len(header)} cells, like the header")
+    kind = ' class="names"' if two_names else ""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     body = "\n".join(
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
     return Html(
-        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="wide"><table{kind}>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody>\n</table></div>"
     )
 
@@ -262,10 +273,19 @@ def grid(items: Iterable[Html], *, large: bool = False) -> Iterator[Html]:
     Yields:
       The pieces.
     """
-    size = "large" if large else "small"
-    yield Html(f'<ul class="grid {size}">')
-    yield from items
-    yield Html("</ul>")
+    yield from _grid(items, "large" if large else "small")
+
+
+def pairs(items: Iterable[Html]) -> Iterator[Html]:
+    """A `grid` of pictures that are twice as wide as high, such as two faces beside each other.
+
+    Args:
+      items: of `item`.
+
+    Yields:
+      The pieces.
+    """
+    yield from _grid(items, "pairs")
 
 
 def item(*lines: Html, anchor: str | None = None) -> Html:
@@ -276,6 +296,12 @@ def item(*lines: Html, anchor: str | None = None) -> Html:
       anchor: what a `link` calls it.
     """
     return Html(f"<li{_named(anchor)}>{''.join(f'<div>{each}</div>' for each in lines)}</li>")
+
+
+def _grid(items: Iterable[Html], kind: str) -> Iterator[Html]:
+    yield Html(f'<ul class="grid {kind}">')
+    yield from items
+    yield Html("</ul>")
 
 
 def _named(anchor: str | None) -> str:

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.image import imread
 
 from facejax.evaluation import (
-    figures,
     pair_folds,
+    results_figures,
     roc,
     score_labels,
     scores,
@@ -203,7 +203,7 @@ def test_report_of_closed_cases(tmp_path, scores):
 
 def test_roc_picture_is_the_roc(tmp_path):
     value = result(2.0)
-    (axes,) = figures.roc_figure({"trained": value}).axes
+    (axes,) = results_figures.roc_figure([results_figures.curve_of(value, "trained")]).axes
     curve = roc(value.scores, value.same)
     drawn = axes.lines[0]
     np.testing.assert_array_equal(drawn.get_ydata(), curve.true_accept_rates)
@@ -215,7 +215,7 @@ def test_roc_picture_is_the_roc(tmp_path):
     dashes = axes.collections[0].get_linestyles()[0][1]  # on two false accepts
     assert dashes is not None
     sound = value._replace(tars=(value.tars[0]._replace(false_accepts=100),))
-    (axes,) = figures.roc_figure({"trained": sound}).axes
+    (axes,) = results_figures.roc_figure([results_figures.curve_of(sound, "trained")]).axes
     assert axes.collections[0].get_linestyles()[0][1] is None
 
 

@@ -35,8 +35,8 @@ from facejax.evaluation.report import (
     scores_in_words,
     scores_table,
     to_json,
-    write_report,
 )
+from facejax.evaluation.results_page import Shown, write_page, write_report
 from facejax.evaluation.rfw import GroupedProtocol, from_groups
 from facejax.evaluation.spread import Spread, spread
 from facejax.evaluation.tables import ImageTable
@@ -87,6 +87,7 @@ __all__ = [
     "RejectCurve",
     "Resampled",
     "Roc",
+    "Shown",
     "Spread",
     "TarAtFar",
     "Verification",
@@ -131,5 +132,6 @@ __all__ = [
     "truncate",
     "verify",
     "wilson_interval",
+    "write_page",
     "write_report",
 ]

@@ -1,18 +1,19 @@
-"""Pictures of a verification, and what all pictures have in common."""
+"""What all pictures have in common: colors, names, and how they are saved."""
 
-from collections.abc import Mapping
+import functools
 from pathlib import Path
 
-import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from facejax import files
-from facejax.evaluation.verification import Verification, roc
 
 SAME, DIFFERENT, GRID = "#1f6f8b", "#d1603d", "#dddddd"
 LINES = ("#1f6f8b", "#d1603d", "#6b8e23", "#7b5ea7", "#8c6d46", "#555555")
+_DASHES = ("-", "--", ":", "-.")
+_LETTERS = 32  # of a name in a picture
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -34,67 +35,34 @@ def bare(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def roc_figure(results: Mapping[str, Verification]) -> Figure:
-    """TAR over log FAR, from one false accept up; bars are the TARs' 95 % intervals.
-
-    Those that rest on fewer than 100 false accepts are dotted.
+def line(number: int) -> tuple[str, str]:
+    """The color and the dashes of a model.
 
     Args:
-      results: by the name that is shown, one or more, on the same pairs.
+      number: of the model, from 0.
     """
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    fewest = 1.0
-    for i, (name, result) in enumerate(results.items()):
-        color = LINES[i % len(LINES)]
-        curve = roc(result.scores, result.same)
-        smallest = 1 / int((~result.same).sum())
-        fewest = min(fewest, smallest)
-        # The staircase holds its TAR until the next false accept, so start it at one accept.
-        far = np.maximum(curve.false_accept_rates, smallest)
-        label = f"{name}: AUC {result.auc:.3f}, EER {result.equal_error_rate.rate:.3f}"
-        axes.plot(far, curve.true_accept_rates, color=color, drawstyle="steps-post", label=label)
-        for tar in result.tars:
-            if tar.tar is None or tar.low is None or tar.high is None:
-                continue
-            axes.vlines(
-                tar.far,
-                tar.low,
-                tar.high,
-                color=color,
-                linewidth=4,
-                alpha=0.35,
-                linestyles="solid" if tar.sound else "dotted",
-            )
-            axes.plot(tar.far, tar.tar, color=color, marker="o", markersize=4)
-    far = np.geomspace(fewest, 1, 200)
-    axes.plot(far, far, color="#999999", linewidth=0.8, linestyle=":", label="chance")
-    axes.set(xscale="log", xlim=(fewest, 1), ylim=(0, 1.02))
-    axes.set(xlabel="false accept rate", ylabel="true accept rate")
-    bare(axes)
-    axes.legend(frameon=False, fontsize=9, loc="best")
-    return figure
+    return LINES[number % len(LINES)], _DASHES[number // len(LINES) % len(_DASHES)]
 
 
-def score_figure(results: Mapping[str, Verification]) -> Figure:
-    """Histograms of the cosines of same and different pairs, one panel per result.
+def name(text: str, number: int) -> str:
+    """A name as a picture can have it: short, of letters that its font has, and none a command.
 
     Args:
-      results: by the name that is shown, one or more.
+      text: the name.
+      number: of the model, from 0; a name that had to be changed has it behind, from 1.
     """
-    figure = Figure(figsize=(6.4, 0.6 + 2.6 * len(results)), layout="constrained")
-    panels = figure.subplots(len(results), 1, squeeze=False)[:, 0]
-    for axes, (name, result) in zip(panels, results.items(), strict=True):
-        scores, same = result.scores, result.same
-        bins = np.linspace(scores.min(), max(scores.max(), scores.min() + 1e-6), 51)
-        for kind, chosen, color in (("different", ~same, DIFFERENT), ("same", same, SAME)):
-            weights = np.full(int(chosen.sum()), 100 / chosen.sum())
-            axes.hist(scores[chosen], bins, weights=weights, color=color, alpha=0.6, label=kind)
-        threshold = float(np.median(result.accuracy.thresholds))
-        axes.axvline(threshold, color="#333333", linewidth=1, label=f"threshold {threshold:.3f}")
-        axes.set_title(f"{name}: accuracy {result.accuracy.accuracy:.3f}", loc="left", fontsize=10)
-        axes.set_ylabel("% of pairs of the kind")
-        bare(axes)
-        axes.legend(frameon=False, fontsize=9)
-    panels[-1].set_xlabel("cosine similarity")
-    return figure
+    drawn = "".join(letter if ord(letter) in _letters() else "?" for letter in text)
+    if len(drawn) > _LETTERS:
+        drawn = f"{drawn[: _LETTERS - 1]}…"
+    if drawn != text:
+        drawn += f" [{number + 1}]"
+    # An underscore in front hides a name from the legend, and dollars begin a formula.
+    return (" " if drawn.startswith("_") else "") + drawn.replace("$", r"\$")
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    """What the font has, but for signs that turn the direction of what follows."""
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    turning = {*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+    return frozenset(font.get_charmap()) - turning

@@ -1,18 +1,14 @@
-"""What a person sees of an evaluation: its numbers as a record and as a table, and a report.
+"""What a person sees of a verification: its numbers as a record and as a table.
 
 The names of a record's fields are made and read here, and nowhere else.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facejax import files, page
-from facejax.evaluation import figures
 from facejax.evaluation.verification import TarAtFar, Verification, format_far
 from facejax.table import format_table
 
@@ -24,11 +20,6 @@ _BASIS = "interval_basis"
 # Before the FAR, as in "tar_at_far_1e-3".
 _TAR, _TAR_INTERVAL, _TAR_NOTE = "tar_at_far_", "tar_interval_at_far_", "tar_note_at_far_"
 _TAR_ACCEPTS = "false_accepts_at_far_"
-_WHO = {
-    "identities": "known",
-    "linked images": "not known: images that same pairs link are taken for one person, and all "
-    "others for different people",
-}
 
 
 def scores(result: Verification) -> dict[str, Any]:
@@ -114,7 +105,7 @@ def scores_table(records: Mapping[str, Scores]) -> str:
     Args:
       records: of `scores`, by the name that is shown.
     """
-    header, rows, notes = _cells(records)
+    header, rows, notes = cells(records)
     return "\n".join([format_table(header, rows), *notes])
 
 
@@ -133,63 +124,17 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def write_report(
-    directory: str | Path, results: Mapping[str, Verification], *, title: str = "Verification"
-) -> list[Path]:
-    """Writes `verification.json`, `roc.png`, `scores.png` and `index.html`, in place of old ones.
-
-    Args:
-      directory: made where it is missing; `~` is the home.
-      results: by the name that is shown, one or more, on the same pairs.
-      title: of the page, which should say whose faces they are.
-
-    Returns:
-      The four files. The JSON has all numbers but the pairs' scores; the page shows the table and
-      the pictures, and needs no other file.
-    """
-    directory = files.expand(directory)
-    summary = {name: _summary(result) for name, result in results.items()}
-    numbers = directory / "verification.json"
-    files.write(numbers, json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    roc_picture, score_picture = directory / "roc.png", directory / "scores.png"
-    figures.save(figures.roc_figure(results), roc_picture)
-    figures.save(figures.score_figure(results), score_picture)
-    first = next(iter(results.values()))
-    same = first.same
-    header, rows, notes = _cells({name: scores(result) for name, result in results.items()})
-    # One column per result, so that it is narrow.
-    top, *below = zip(header, *rows, strict=True)
-    content = page.page(
-        title,
-        page.paragraph(
-            f"{same.size} pairs, {same.sum()} of them of the same person. Accuracy is by the "
-            "threshold that is best on the other folds; under a rate is its 95 % interval, by "
-            f"resampling {first.people} people, who are {_WHO[first.basis]}."
-        ),
-        page.table(top, below),
-        *map(page.paragraph, notes),
-        page.picture(
-            roc_picture.read_bytes(),
-            "True accept rate over false accept rate. Bars are intervals of the true accept rate, "
-            "dotted where they are not to be relied on.",
-        ),
-        page.picture(
-            score_picture.read_bytes(),
-            "Cosines of the pairs of the same person and of the pairs of different people.",
-        ),
-    )
-    index = directory / "index.html"
-    files.write(index, content)
-    return [numbers, roc_picture, score_picture, index]
-
-
 def _tars(record: Scores) -> dict[str, str]:
     """The names of a record's TARs by their FARs, as in {"1e-3": "tar_at_far_1e-3"}."""
     return {name.removeprefix(_TAR): name for name in record if name.startswith(_TAR)}
 
 
-def _cells(records: Mapping[str, Scores]) -> tuple[list[str], list[list[str]], list[str]]:
-    """The header, the rows and the notes of a table."""
+def cells(records: Mapping[str, Scores]) -> tuple[list[str], list[list[str]], list[str]]:
+    """The header, the rows and the notes of `scores_table`.
+
+    Args:
+      records: of `scores`, by the name that is shown.
+    """
     fars = list(dict.fromkeys(far for record in records.values() for far in _tars(record)))
     header = ["", "accuracy", "95 %", "AUC", "95 %", "EER", "95 %"]
     for far in fars:
@@ -197,13 +142,13 @@ def _cells(records: Mapping[str, Scores]) -> tuple[list[str], list[list[str]], l
     rows = []
     notes: dict[str, None] = {}  # each once, in order
     for name, record in records.items():
-        row = [name, _rate(record[_ACCURACY]), _interval(record[_INTERVAL])]
-        for rate in ("auc", "equal_error_rate"):
-            row += [_rate(record[rate]), _interval(record.get(f"{rate}_interval"))]
+        row = [name, rate(record[_ACCURACY]), interval(record[_INTERVAL])]
+        for field in ("auc", "equal_error_rate"):
+            row += [rate(record[field]), interval(record.get(f"{field}_interval"))]
         for far in fars:
             doubt = "~" if _unsound(record, far) else ""
-            row.append(_rate(record.get(_TAR + far)))
-            row.append(doubt + _interval(record.get(_TAR_INTERVAL + far)))
+            row.append(rate(record.get(_TAR + far)))
+            row.append(doubt + interval(record.get(_TAR_INTERVAL + far)))
             if _TAR_NOTE + far in record:
                 notes[record[_TAR_NOTE + far]] = None
         rows.append(row)
@@ -215,17 +160,11 @@ def _unsound(record: Scores, far: str) -> bool:
     return record.get(_TAR + far) is not None and _TAR_NOTE + far in record
 
 
-def _rate(value: float | None) -> str:
+def rate(value: float | None) -> str:
+    """A rate as a cell: four digits, or a dash where it is not known."""
     return "-" if value is None else f"{value:.4f}"
 
 
-def _interval(bounds: Sequence[float] | None) -> str:
+def interval(bounds: Sequence[float] | None) -> str:
+    """An interval (low, high) as a cell, or a dash where there is none."""
     return "-" if bounds is None else f"{bounds[0]:.4f}-{bounds[1]:.4f}"
-
-
-def _summary(result: Verification) -> dict[str, Any]:
-    """All fields but those with a value per pair, and how many pairs there were."""
-    fields = result._asdict()
-    same = fields.pop("same")
-    del fields["scores"], fields["identities"]
-    return to_json({"pairs": same.size, "same_pairs": same.sum(), **fields})
