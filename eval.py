@@ -153,6 +153,7 @@ def main(_: contextlib.ExitStack) -> None:
                     embedded.embeddings,
                     names=each.names,
                     quality=embedded.quality,
+                    sums=embedded.sums,
                 )
             found[each.name][model.name] = measured.find(
                 embedded,

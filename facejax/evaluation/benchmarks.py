@@ -21,7 +21,7 @@ from facejax.evaluation.ijb import (
     from_ijb,
     template_scores,
 )
-from facejax.evaluation.pair_making import balanced_pairs
+from facejax.evaluation.pair_making import balanced_pairs, identity_folds
 from facejax.evaluation.protocols import ImageFiles, Protocol, from_pairs
 from facejax.evaluation.rfw import from_groups, has_groups
 from facejax.evaluation.tinyface import (
@@ -100,7 +100,8 @@ def open_benchmark(
       images: the folder of a pair file's images, where the path does not say it; None is the folder
         that the pair file is in.
       template: float [5, 2], where landmarks of loose crops shall lie; None is ArcFace's.
-      pairs: how many are drawn of a folder of identities.
+      pairs: how many are drawn of a folder of identities, or as many as it has in ten folds (of
+        fewer than 20 identities, in fewer folds).
       seed: of these pairs.
 
     Raises:
@@ -124,7 +125,8 @@ def open_benchmark(
     if kind == "folder":
         source = folder_source(where)
         labels = np.asarray(source.labels)
-        drawn = balanced_pairs(labels, pairs=pairs, seed=seed)
+        folds, pairs = _most_pairs(labels, pairs, seed=seed)
+        drawn = balanced_pairs(labels, pairs=pairs, folds=folds, seed=seed)
         crops = ImageFiles([source.path / each for each in source.ids], image_size)
         protocol = Protocol(name, crops, drawn.indices, drawn.same, drawn.folds, labels)
         return Benchmark(name, protocol, None, kind, tuple(source.ids))
@@ -229,6 +231,19 @@ def _refuse_too_few(protocol: Protocol, where: str) -> None:
             f"{where} has {same} same and {different} different pairs: verification needs at least "
             "two pairs of each kind"
         )
+
+
+def _most_pairs(labels: np.ndarray, pairs: int, *, seed: int) -> tuple[int, int]:
+    """Into how many folds, and how many pairs, up to a number, `balanced_pairs` can draw."""
+    folds = max(2, min(10, len(np.unique(labels)) // 2))
+    fold = identity_folds(labels, folds=folds, seed=seed)
+    most = pairs // (2 * folds)  # of a kind, in a fold
+    for number in range(folds):
+        _, sizes = np.unique(labels[fold == number], return_counts=True)
+        same = int((sizes * (sizes - 1) // 2).sum())
+        different = int(sizes.sum() * (sizes.sum() - 1) // 2) - same
+        most = min(most, same, different)
+    return folds, 2 * folds * max(most, 1)
 
 
 def _kind(path: str) -> tuple[str, str]:

@@ -106,7 +106,9 @@ def of_file(path: str | Path, benchmark: Benchmark) -> Embedded:
     rows = embeddings_file.rows_of(stored, benchmark.names, benchmark=benchmark.name)
     embeddings = stored.embeddings[rows]
     return Embedded(
-        embeddings, norms(embeddings) if stored.quality is None else stored.quality[rows]
+        embeddings,
+        norms(embeddings) if stored.quality is None else stored.quality[rows],
+        None if stored.sums is None else stored.sums[rows],
     )
 
 

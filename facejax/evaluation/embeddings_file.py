@@ -1,7 +1,8 @@
 """Embeddings in a file, npz or safetensors, with the names of their images.
 
-`embeddings` [N, D] float32, `names` [N] and perhaps `quality` [N], as `facejax embed` writes them;
-safetensors has the names as JSON in its metadata.
+`embeddings` [N, D] float32, `names` [N] and perhaps `quality` [N], as `facejax embed` writes them,
+and `sums` [N, D] float64 for InsightFace's numbers; safetensors has the names as JSON in its
+metadata.
 """
 
 import json
@@ -18,6 +19,7 @@ from facejax.errors import UserError
 from facejax.evaluation.tables import image_key
 
 SUFFIXES = (".npz", ".safetensors")
+_ARRAYS = ("embeddings", "quality", "sums")
 
 
 class Stored(NamedTuple):
@@ -28,12 +30,14 @@ class Stored(NamedTuple):
       embeddings: float32 [N, D].
       names: [N] of the images, each once; None where the file has none.
       quality: float64 [N], larger is better; None where the file has none, or several measures.
+      sums: float64 [N, D], of images and mirror images; None where the file has none.
     """
 
     path: Path
     embeddings: np.ndarray
     names: tuple[str, ...] | None
     quality: np.ndarray | None
+    sums: np.ndarray | None = None
 
 
 def read_embeddings(path: str | Path) -> Stored:
@@ -59,16 +63,25 @@ def read_embeddings(path: str | Path) -> Stored:
     quality = arrays.get("quality")
     if quality is not None and (quality.shape != (len(rows),) or quality.dtype.kind not in "fiu"):
         quality = None  # of `facejax embed`: several measures of each
+    sums = arrays.get("sums")
+    if sums is not None and (sums.ndim != 2 or len(sums) != len(rows) or sums.dtype.kind != "f"):
+        raise UserError(f"the `sums` of {path} are no floats [{len(rows)}, D]: leave them out")
     return Stored(
         path,
         np.asarray(rows, np.float32),
         names,
         None if quality is None else np.asarray(quality, np.float64),
+        None if sums is None else np.asarray(sums, np.float64),
     )
 
 
 def write_embeddings(
-    path: str | Path, embeddings: np.ndarray, *, names: Sequence[str], quality: np.ndarray | None
+    path: str | Path,
+    embeddings: np.ndarray,
+    *,
+    names: Sequence[str],
+    quality: np.ndarray | None = None,
+    sums: np.ndarray | None = None,
 ) -> None:
     """Writes a file of embeddings, which appears when it is whole.
 
@@ -77,6 +90,7 @@ def write_embeddings(
       embeddings: float32 [N, D].
       names: [N].
       quality: floats [N], or None.
+      sums: float64 [N, D], or None.
 
     Raises:
       UserError: it can't be written.
@@ -85,8 +99,9 @@ def write_embeddings(
     refuse_suffix(path)
     printed = [name.encode(errors="backslashreplace").decode() for name in names]
     arrays: dict[str, Any] = {"embeddings": np.ascontiguousarray(embeddings, np.float32)}
-    if quality is not None:
-        arrays["quality"] = np.ascontiguousarray(quality, np.float64)
+    for name, values in (("quality", quality), ("sums", sums)):
+        if values is not None:
+            arrays[name] = np.ascontiguousarray(values, np.float64)
     remedy = "make room there, or give another place"
     with files.refusing(path, remedy), files.replacing(path) as partial:
         if path.suffix.lower() == ".npz":
@@ -211,7 +226,7 @@ def _plain(name: str) -> str:
 def _npz(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     try:
         with np.load(path) as content:
-            present = {"embeddings", "names", "quality"} & set(content.files)
+            present = {"names", *_ARRAYS} & set(content.files)
             arrays = {name: content[name] for name in present}
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
@@ -230,7 +245,7 @@ def _safetensors(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | N
 
     try:
         with safe_open(path, framework="numpy") as content:  # type: ignore[no-untyped-call]
-            present = {"embeddings", "quality"} & set(content.keys())
+            present = set(_ARRAYS) & set(content.keys())
             arrays = {name: content.get_tensor(name) for name in present}
             text = (content.metadata() or {}).get("names")
         names = None if text is None else json.loads(text)

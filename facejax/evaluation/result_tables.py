@@ -117,8 +117,11 @@ def insightface_table(results: Mapping[str, InsightFaceVerification]) -> str:
         [
             name,
             f"{one.accuracy:.5f}+-{one.deviation:.5f}",
-            f"{one.tar:.5f}+-{one.tar_deviation:.5f}",
-            f"{one.achieved_far:.5f}",
+            *(
+                ["-", "-"]  # a fold has no pair of a kind
+                if np.isnan(one.tar)
+                else [f"{one.tar:.5f}+-{one.tar_deviation:.5f}", f"{one.achieved_far:.5f}"]
+            ),
         ]
         for name, one in results.items()
     ]
