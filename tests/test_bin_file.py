@@ -105,6 +105,12 @@ def test_whatever_else_is_refused_by_name_and_not_run(content, named, protocol, 
     assert not os.path.exists("xy")
 
 
+def test_a_name_is_shown_in_one_line(written):
+    with pytest.raises(UserError, match=r"asks for os\.sys\?tem, and") as caught:
+        plain_pickle.load(written(b"\x80\x04\x8c\x02os\x8c\x07sys\ntem\x93."))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -194,6 +194,16 @@ def test_parquet_that_does_not_do(tmp_path):
     with pytest.raises(UserError, match="cannot be read") as caught:
         parquet_source(tmp_path)
     assert "\n" not in str(caught.value)
+    for name, other, read in (
+        (b"a.jpg", b"\xff.jpg", lambda: parquet_source(tmp_path)[0]),
+        (b"label", b"labe\xff", lambda: parquet_source(tmp_path)),
+        (b"label", b"labe\n", lambda: parquet_source(tmp_path)),
+    ):
+        assert name in whole
+        (tmp_path / "0.parquet").write_bytes(whole.replace(name, other))
+        with pytest.raises(UserError, match=r"cannot be read|has the columns") as caught:
+            read()
+        assert "\n" not in str(caught.value)
     (tmp_path / "0.parquet").unlink()
     with pytest.raises(UserError, match=r"has no \.parquet file"):
         parquet_source(tmp_path)

@@ -157,6 +157,7 @@ def test_rates_are_those_of_plain_loops(scores, same):
         assert (tar.tar, tar.achieved_far) == (alone.tar, alone.achieved_far)
         accepts = round(tar.achieved_far * (~same).sum())
         assert ("rests on" in tar.note) == (accepts < 100)
+        assert tar.false_accepts == accepts
 
 
 def test_a_rate_is_not_lost_to_rounding():
@@ -246,6 +247,7 @@ def test_a_set_of_the_official_layout_has_its_known_answer(official):
     assert two.tar == pytest.approx(22 / 24)
     assert two.achieved_far == pytest.approx(2 / 264)
     assert "rests on 2 false accepts" in two.note
+    assert (two.false_accepts, two.basis) == (2, "identities")
     assert one.tar is not None
     assert one.low <= one.tar <= one.high
     # Persons 10 and 11 are in different galleries: each swapped probe misses its mate, and in the

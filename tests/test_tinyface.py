@@ -41,7 +41,15 @@ def test_a_folder_has_its_known_answer(folder):
     )
     assert (result.mated, result.non_mated) == (4, 0)
     np.testing.assert_allclose(result.cmc, [0.5, 0.75, 0.75, 1, 1])
+    # 12: first. 7: its second image first, and the other, which ties with four rows, among the six;
+    # then one first after a distractor, and the other, which ties again. 9: the fourth.
+    precisions = [1, (1 + 2 / 6) / 2, (1 / 2 + 2 / 6) / 2, 1 / 4]
+    mean, low, high = result.average_precision
+    assert mean == pytest.approx(np.mean(precisions))
+    assert low < mean < high
     record = tinyface.gallery_scores(result)
+    assert record["mean_average_precision"] == mean
+    assert record["mean_average_precision_interval"] == [low, high]
     assert record["rank_1"] == 0.5
     assert "rank_10" not in record
     low, high = record["rank_interval_1"]

@@ -51,7 +51,8 @@ class ParquetSource:
             self._last.rows = _images(file.path, number)
             self._last.group = group
         row = index - int(self._starts[group])
-        image = self._last.rows[row].as_py()
+        with _readable(file.path):
+            image = self._last.rows[row].as_py()
         name = f"{file.path.name}:{group}:{row}"
         if isinstance(image, dict):
             name, image = image.get("path") or name, image.get("bytes")
@@ -91,9 +92,8 @@ def parquet_source(path: files.Path) -> ParquetSource:
         with _readable(file), pq.ParquetFile(file) as table:
             columns = table.schema_arrow.names
             if not {"image", "label"} <= set(columns):
-                raise UserError(
-                    f"{file} has the columns {', '.join(columns[:9])}: name them image and label."
-                )
+                listed = " ".join(", ".join(columns[:9]).split())  # on one line
+                raise UserError(f"{file} has the columns {listed}: name them image and label.")
             names = _names(table.schema_arrow.metadata)
             for group in range(table.num_row_groups):
                 column = table.read_row_group(group, columns=["label"]).column("label")
@@ -126,12 +126,14 @@ def _images(file: pathlib.Path, group: int) -> Any:
 
 @contextlib.contextmanager
 def _readable(file: pathlib.Path) -> Iterator[None]:
-    """pyarrow's errors, in one sentence."""
+    """pyarrow's errors, in one sentence; of damaged names and lengths they are Python's own."""
     import pyarrow as pa
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{file} cannot be read ({reason}): get the file again.") from error
 

@@ -195,22 +195,23 @@ def _couples(first: np.ndarray, second: np.ndarray, people: int) -> Units:
     That changes no variance but by chance, by a hundredth: different couples' errors, times one
     another, add up to little, since all errors add up to nothing, and a group has few of them.
     """
-    different = np.flatnonzero(first != second)
-    keys = first[different].astype(np.uint64)
-    keys *= np.uint64(people)
-    keys += second[different].astype(np.uint64)
-    if len(keys) <= _COUPLES:
+    different = first != second
+    if np.count_nonzero(different) <= _COUPLES:
+        keys = first[different].astype(np.int64) * people + second[different]
         names, places = np.unique(keys, return_inverse=True)
-        size = len(names)
-    else:
-        size = _COUPLES
+        of_pairs = np.full(len(first), len(names), np.int32)
+        of_pairs[different] = places
+        return Units(len(names), (of_pairs,))
+    of_pairs = np.empty(len(first), np.int32)
+    for start in range(0, len(first), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        mixed = first[part].astype(np.uint64) * np.uint64(people) + second[part].astype(np.uint64)
         for shift, factor in _MIXING:
-            keys ^= keys >> np.uint64(shift)
-            keys *= np.uint64(factor)
-        places = (keys >> np.uint64(65 - size.bit_length())).astype(np.int64)
-    of_pairs = np.full(len(first), size, np.int32)
-    of_pairs[different] = places
-    return Units(size, (of_pairs,))
+            mixed ^= mixed >> np.uint64(shift)
+            mixed *= np.uint64(factor)
+        of_pairs[part] = mixed >> np.uint64(65 - _COUPLES.bit_length())
+    of_pairs[~different] = _COUPLES
+    return Units(_COUPLES, (of_pairs,))
 
 
 def _counts(rng: np.random.Generator, size: int, rows: int) -> np.ndarray:

@@ -244,7 +244,8 @@ def with_intervals(
         seed=seed,
     )
     for place, number in enumerate(known):
-        tars[number] = tars[number]._replace(**resampled.interval(place)._asdict())
+        ends = resampled.interval(place)._asdict()
+        tars[number] = tars[number]._replace(**ends, basis="identities")
     return judged._replace(tars=tuple(tars))
 
 

@@ -67,13 +67,13 @@ def tar_replicates(
     """
     wanted = np.array(fars, np.float64)
     positives = np.flatnonzero(same)
-    positives = positives[np.argsort(scores[positives], kind="stable")]
+    positives = positives[np.argsort(scores[positives])]
     rising = scores[positives]
     different = ~same
     count = int(np.count_nonzero(different))
     kept = min(int(np.ceil(_TAIL * wanted.max() * count)) + 1, count)
     top = np.argpartition(np.where(same, -np.inf, scores), len(scores) - kept)[-kept:]
-    top = top[np.argsort(-scores[top], kind="stable")]
+    top = top[np.argsort(-scores[top])]
     falling = scores[top]
     beyond = -np.inf if kept == count else falling[-1]
 

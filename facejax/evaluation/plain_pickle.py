@@ -94,8 +94,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give another file") from error
     except _Refused as refused:
+        wanted = "".join(one if one.isprintable() else "?" for one in str(refused))
         raise UserError(
-            f"{path} asks for {refused}, and is not read: a file of plain data has no need of it, "
+            f"{path} asks for {wanted}, and is not read: a file of plain data has no need of it, "
             "so don't open it with pickle either"
         ) from None
     except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:

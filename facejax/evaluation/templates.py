@@ -331,4 +331,5 @@ def _tar(positives: np.ndarray, negatives: np.ndarray, far: float) -> TarAtFar:
         just_above(negatives, refused),
         false_accepts / len(negatives),
         note,
+        false_accepts,
     )
