@@ -63,20 +63,21 @@ def _run(given: argparse.Namespace) -> Outcome:
         raise UserError("--size is for --packed: a dataset keeps the images as they are")
     show = sys.stderr.isatty()
     source = data.open_source(given.source, join=given.join, sessions=given.sessions, progress=show)
+    remedy = "give --damaged=skip to leave out what is damaged"
     built: data.Source
-    try:
-        if given.packed:
-            built = data.pack_dataset(
-                source,
-                given.out,
-                image_size=given.size or 112,
-                damaged=given.damaged,
-                progress=show,
-            )
-        else:
-            built = data.build_dataset(source, given.out, damaged=given.damaged, progress=show)
-    except UserError as error:  # the library names its argument
-        raise UserError(str(error).replace('damaged="skip"', "--damaged=skip")) from error
+    if given.packed:
+        built = data.pack_dataset(
+            source,
+            given.out,
+            image_size=given.size or 112,
+            damaged=given.damaged,
+            remedy=remedy,
+            progress=show,
+        )
+    else:
+        built = data.build_dataset(
+            source, given.out, damaged=given.damaged, remedy=remedy, progress=show
+        )
     left_out = [*getattr(source, "passed_over", ())]
     left_out += [clause for clause in getattr(built, "passed_over", ()) if clause not in left_out]
     directory = str(getattr(built, "directory", given.out))

@@ -28,6 +28,8 @@ from facejax.data.sources import (
 )
 from facejax.errors import UserError
 
+SKIP = 'give damaged="skip" to leave out what is damaged'
+
 
 def build_dataset(
     source: Source,
@@ -35,6 +37,7 @@ def build_dataset(
     *,
     name: str = "faces",
     damaged: str = "refuse",
+    remedy: str = SKIP,
     progress: bool = True,
 ) -> DatasetSource:
     """Writes a source as an array_record dataset, or finds the one written before.
@@ -53,6 +56,7 @@ def build_dataset(
       name: lower-case name of the dataset (a TFDS name: letters, digits, `_`).
       damaged: what to do about damaged images: "refuse" names them and writes nothing, "skip"
         leaves them out, and with them the identities that have no others.
+      remedy: what else than to replace them a user can do, the end of the sentence on them.
       progress: show a progress bar on stderr.
 
     Returns:
@@ -77,11 +81,12 @@ def build_dataset(
         if built is None:
             if unwritable is not None:
                 raise not_written(directory, unwritable) from unwritable
-            writer = _Writer(source, digests, skip=damaged == "skip", progress=progress)
+            skip = damaged == "skip"
+            writer = _Writer(source, digests, skip=skip, remedy=remedy, progress=progress)
             _write(writer, final, name=name, content=content)
             built = dataset.dataset_source(final)
     if built.skipped and damaged == "refuse":  # it was written with "skip"
-        raise damaged_images(built.skipped)
+        raise damaged_images(built.skipped, remedy)
     passed_over = getattr(source, "passed_over", ()) + built.passed_over
     return dataclasses.replace(built, passed_over=passed_over)
 
@@ -141,11 +146,18 @@ class _Writer:
     """Gives the whole records of a source, and remembers what it left out."""
 
     def __init__(
-        self, source: Source, digests: np.ndarray | None, *, skip: bool, progress: bool
+        self,
+        source: Source,
+        digests: np.ndarray | None,
+        *,
+        skip: bool,
+        remedy: str,
+        progress: bool,
     ) -> None:
         self.source = source
         self.digests = digests
         self.skip = skip
+        self.remedy = remedy
         self.progress = progress
         self.skipped: list[tuple[int, str, str]] = []
         self.fault: Exception | None = None  # of the source, not of the disk that is written to
@@ -175,7 +187,7 @@ class _Writer:
                 self.skipped += note.skipped
                 notes.append(note)
         if self.skipped and not (self.skip and len(self.skipped) < len(self.source)):
-            raise damaged_images(self.left_out())
+            raise damaged_images(self.left_out(), self.remedy)
         shards.describe(directory, name, notes)
 
     def _records(
@@ -231,7 +243,7 @@ class _Writer:
         lost = set(labels.tolist()) - set(labels[whole].tolist())
         left = [label for label in range(len(names)) if label not in lost]
         if lost and len(left) < 2:
-            raise damaged_images(self.left_out())
+            raise damaged_images(self.left_out(), self.remedy)
         numbers = np.searchsorted(left, labels[whole]).astype(np.int32)
         return numbers, tuple(names[label] for label in left)
 
@@ -280,21 +292,20 @@ def _sha256(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def damaged_images(skipped: Sequence[tuple[str, str]]) -> UserError:
+def damaged_images(skipped: Sequence[tuple[str, str]], remedy: str) -> UserError:
     """The sentence about damaged images, all of them in one.
 
     Args:
       skipped: the name of each and what is wrong with it.
+      remedy: as in `build_dataset`.
     """
     if len(skipped) == 1:
         ((name, reason),) = skipped
-        return UserError(
-            f'{name} {reason}: replace the file or remove it, or leave it out with damaged="skip".'
-        )
+        return UserError(f"{name} {reason}: replace the file or remove it, or {remedy}.")
     clauses = few([f"{name} {reason}" for name, reason in skipped])
     return UserError(
         f"{counted(len(skipped), 'image')} are damaged ({clauses}): replace the files or remove "
-        'them, or leave them out with damaged="skip".'
+        f"them, or {remedy}."
     )
 
 

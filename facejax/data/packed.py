@@ -12,7 +12,7 @@ import tqdm
 
 from facejax import files
 from facejax.data import dataset, manifest
-from facejax.data.build import content_of, damaged_images, locked, not_written
+from facejax.data.build import SKIP, content_of, damaged_images, locked, not_written
 from facejax.data.folder import counted, few
 from facejax.data.images import damage, decode
 from facejax.data.sources import Source, identity_names
@@ -113,6 +113,7 @@ def pack_dataset(
     image_size: int = 112,
     name: str = "packed",
     damaged: str = "refuse",
+    remedy: str = SKIP,
     progress: bool = True,
 ) -> PackedSource:
     """Decodes every image of a source once, into one array of uint8 [N, size, size, 3].
@@ -128,6 +129,7 @@ def pack_dataset(
       name: of the dataset.
       damaged: what to do about damaged images: "refuse" names the first and writes nothing, "skip"
         leaves them out, and with them the identities that have no others.
+      remedy: what else than to replace them a user can do, the end of the sentence on them.
       progress: show a progress bar on stderr.
 
     Returns:
@@ -152,7 +154,7 @@ def pack_dataset(
             if final.exists():
                 found = PackedSource(final)
         if found is not None and found.skipped and damaged == "refuse":
-            raise damaged_images(found.skipped)
+            raise damaged_images(found.skipped, remedy)
         if found is not None:
             return found
         if unwritable is not None:
@@ -161,8 +163,9 @@ def pack_dataset(
         try:
             files.remove(final)
             partial.mkdir(exist_ok=True)
+            skip = damaged == "skip"
             skipped = _decode_all(
-                source, partial, image_size, skip=damaged == "skip", progress=progress
+                source, partial, image_size, skip=skip, remedy=remedy, progress=progress
             )
             _write_index(source, partial, [index for index, _, _ in skipped])
             left_out = [(record, reason) for _, record, reason in skipped]
@@ -180,7 +183,13 @@ def pack_dataset(
 
 
 def _decode_all(
-    source: Source, directory: pathlib.Path, size: int, *, skip: bool, progress: bool
+    source: Source,
+    directory: pathlib.Path,
+    size: int,
+    *,
+    skip: bool,
+    remedy: str,
+    progress: bool,
 ) -> list[tuple[int, str, str]]:
     """Writes the images; gives the number and name of each that is damaged, and why."""
     path, note, count = directory / IMAGES, directory / _NOTE, len(source)
@@ -201,7 +210,7 @@ def _decode_all(
             name = record.get("id", f"record {index}")
             reason = damage(record["image"])
             if reason and not skip:
-                raise damaged_images([(name, reason)])
+                raise damaged_images([(name, reason)], remedy)
             if reason:
                 skipped.append((index, name, reason))
             else:
@@ -212,7 +221,7 @@ def _decode_all(
                 files.write(note, json.dumps({"done": index + 1, "skipped": skipped}))
             bar.update()
         if len(skipped) == count:
-            raise damaged_images([(name, reason) for _, name, reason in skipped])
+            raise damaged_images([(name, reason) for _, name, reason in skipped], remedy)
         file.truncate()
         file.seek(0)
         file.write(_header(count - len(skipped), size))

@@ -139,7 +139,12 @@ def _opened(config: Config, place: data.Place) -> data.Source:
     if place.kind != "folder":
         return data.open_place(place, progress=show)
     folder = data.folder_source(place.path, sessions=chosen.sessions)
-    return data.build_dataset(folder, files.expand(chosen.cache), damaged=chosen.damaged)
+    return data.build_dataset(
+        folder,
+        files.expand(chosen.cache),
+        damaged=chosen.damaged,
+        remedy="set config.data.damaged=skip to leave out what is damaged",
+    )
 
 
 def try_cache(config: Config) -> None:
