@@ -380,3 +380,13 @@ def test_bad_benchmarks_are_refused(tmp_path, monkeypatch, given, sentence):
         from_config.evaluations(config)
     config.checkpoint.best = "-x/equal_error_rate"
     assert len(from_config.evaluations(config)) == 2
+
+
+def test_kinds_of_unequal_number_keep_their_proportion():
+    same, folds = np.arange(1000) % 5 == 0, np.arange(1000) // 500
+    protocol = verification(pictures(24))._replace(
+        indices=np.arange(2000).reshape(-1, 2) % 24, same=same, folds=folds
+    )
+    part = subset.part_of(Benchmark("", protocol), most=100, seed=0).benchmark.protocol
+    assert part.same.sum() == 20
+    assert part.folds.sum() == 50
