@@ -108,9 +108,9 @@ def test_the_example_in_the_docs_runs(tmp_path, monkeypatch):
     text = (pathlib.Path(programs.ROOT) / "docs" / "identities.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
     small = programs.SMALL
-    programs.done(programs.program("train.py", *small, cwd=tmp_path))
+    programs.done(programs.fork("train.py", *small, cwd=tmp_path))
     subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True, timeout=600)
     more = ("--workdir=runs/grown", "--config.data.identities=32", "--config.steps=9")
-    said = programs.done(programs.program("train.py", *small, *more, cwd=tmp_path))
+    said = programs.done(programs.fork("train.py", *small, *more, cwd=tmp_path))
     assert "of 32 identities" in said
     assert "going on from step 6 of runs/grown" in said

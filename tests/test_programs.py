@@ -16,6 +16,7 @@ import pytest
 from facejax import checkpoints
 from facejax.training.config import Loss
 from tests.environment import surroundings
+from tests.pictures import write_folder
 from tests.programs import ROOT, SMALL, done, fork, parameters, program, tree
 
 
@@ -176,6 +177,7 @@ def test_a_loss_is_chosen_by_name_alone(tmp_path, name, more):
 def test_ways_to_train_the_head_give_the_same_run(tmp_path):
     """Streamed and fused is dense, also going on in another way and on other devices."""
     losses = {}
+    faces = write_folder(tmp_path / "faces", dict.fromkeys(map(str, range(12)), 4), size=32)
     for name, devices, ways in (
         ("dense", 1, ["block_size=-1"]),
         ("fused", 4, ["block_size=2", "fused=true"]),
@@ -184,7 +186,7 @@ def test_ways_to_train_the_head_give_the_same_run(tmp_path):
     ):
         given = [f"--config.head.{way}" for way in ways]
         for step in (3, 6):  # then goes on densely, on two devices
-            arguments = [*SMALL, "--config.checkpoint.every=3", f"--workdir={name}", *given]
+            arguments = [*SMALL, f"--config.data.path={faces}", f"--workdir={name}", *given]
             arguments += [f"--config.steps={step}", "--config.optimizer.schedule=constant"]
             arguments += ["--config.optimizer.warmup=0", "--config.optimizer.learning_rate=0.01"]
             done(fork("train.py", *arguments, cwd=tmp_path, devices=devices))
