@@ -92,6 +92,13 @@ def test_weighted_kfold_accuracy_tries_every_threshold(scores, same, _):
         assert value == pytest.approx(right / len(same), abs=1e-12)
 
 
+def test_what_is_never_accepted_is_not_where_all_may_be():
+    scores = np.array([-np.inf, 1.0, 3.0, 2.0, 0.0])
+    same = np.array([True, True, True, False, False])
+    got = statistics.tars(scores, same, fars=(0.5, 1.0))(np.array([[1.0] * 5, [2, 1, 1, 1, 1]]))
+    np.testing.assert_allclose(got, [[2 / 3, 2 / 3], [1 / 2, 1 / 2]])
+
+
 def test_a_resample_without_a_kind_has_no_number():
     scores, same, _ = CASES[0]
     none = everything(scores, same, pair_folds(same))(np.stack([same, ~same]).astype(float))

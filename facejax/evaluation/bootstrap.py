@@ -121,8 +121,8 @@ def resample(
             f"identities [N, 2] of whole numbers are wanted, not {identities.dtype} "
             f"{identities.shape}"
         )
-    if not len(identities) or resamples < 4:
-        raise ValueError(f"{len(identities)} pairs and {resamples} resamples are too few")
+    if not len(identities):
+        raise ValueError("there are 0 pairs, and one at least is needed")
     ends = np.unique(identities, return_inverse=True)[1].reshape(-1, 2)
     return resample_units(
         statistic(np.ones((1, len(ends))))[0],
@@ -153,7 +153,12 @@ def resample_units(
       resamples: how many, and half as many of the couples; at least 4.
       seed: of the resampling.
       rows: how many resamples are drawn at a time.
+
+    Raises:
+      ValueError: there are too few resamples.
     """
+    if resamples < 4:
+        raise ValueError(f"there are {resamples} resamples, and 4 at least are needed")
     first, second = np.minimum(*ends.T), np.maximum(*ends.T)
     people = int(second.max()) + 1
     alone = first == second

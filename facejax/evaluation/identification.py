@@ -205,12 +205,16 @@ def identify(
     )
     if not bootstrap or not len(subjects):
         return tuple(each), mean
-    of_tpirs = [_tpirs_by_weights(found, fpirs, rank) for found in searches]
+    of_each = [_tpirs_by_weights(found, fpirs, rank) for found in searches]
+
+    def tpirs(weights: np.ndarray) -> np.ndarray:
+        values = [statistic(weights) for statistic in of_each]
+        return np.concatenate([*values, np.mean(values, axis=0)], axis=1)
+
     together = statistics.together(
         *(_cmc_by_weights([found], found.depth) for found in searches),
         _cmc_by_weights(searches, depth),
-        *of_tpirs,
-        lambda weights: np.mean([tpirs(weights) for tpirs in of_tpirs], axis=0),
+        tpirs,
     )
     people = np.repeat(np.asarray(subjects)[:, None], 2, axis=1)
     resampled = resample(together, people, resamples=bootstrap, seed=seed)
