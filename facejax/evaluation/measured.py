@@ -1,51 +1,23 @@
 """All that was measured on one benchmark, of one model or several side by side."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from facejax.errors import UserError
 from facejax.evaluation import insightface_compat, target_far
-from facejax.evaluation.benchmarks import Benchmark, Result, measure, numbers
+from facejax.evaluation.benchmarks import Benchmark, Result, measure
 from facejax.evaluation.comparison import Comparison, compare
 from facejax.evaluation.embedding import Embedded
 from facejax.evaluation.fairness import Fairness, fairness
-from facejax.evaluation.ijb import TemplateProtocol
 from facejax.evaluation.insightface_compat import InsightFaceVerification
 from facejax.evaluation.protocols import Protocol
 from facejax.evaluation.quality import RejectCurve, error_versus_reject
-from facejax.evaluation.report import to_json
+from facejax.evaluation.results_page import Shown
 from facejax.evaluation.tables import ImageTable
-from facejax.evaluation.tinyface import GalleryProtocol
-from facejax.evaluation.verification import Verification
+from facejax.evaluation.verification import Verification, format_far
 from facejax.recognition.thresholds import Threshold
-
-UPTO = 0.2  # of the images are rejected, for the area under a reject curve
-
-
-class Shown(NamedTuple):
-    """A benchmark and what its models scored; the mappings are by the models' names.
-
-    Attributes:
-      name: of the benchmark.
-      results: of `facejax.evaluation.benchmarks.measure`.
-      protocol: what was asked.
-      rejects: error versus reject, where there are pairs of images.
-      fairness: by groups; of several attributes by "MODEL, ATTRIBUTE".
-      comparisons: of the first model with each other one, by "FIRST - OTHER".
-      compat: InsightFace's numbers.
-      qualities: [M] of the images, by which they are rejected.
-    """
-
-    name: str
-    results: Mapping[str, Result]
-    protocol: Protocol | TemplateProtocol | GalleryProtocol | None = None
-    rejects: Mapping[str, RejectCurve] = {}
-    fairness: Mapping[str, Fairness] = {}
-    comparisons: Mapping[str, Comparison] = {}
-    compat: Mapping[str, InsightFaceVerification] = {}
-    qualities: Mapping[str, np.ndarray] = {}
 
 
 class Findings(NamedTuple):
@@ -132,6 +104,35 @@ def supported_far(protocol: Protocol, fars: Sequence[float]) -> float | None:
     """
     far = max(fars)
     return far if int(far * int((~protocol.same).sum()) + 1e-9) else None
+
+
+def refuse(
+    benchmark: Benchmark, fars: Sequence[float], *, insightface: bool, grouped: bool
+) -> None:
+    """Refuses a benchmark whose pairs are too few for what is asked.
+
+    Args:
+      benchmark: of any kind; only one of pairs of images is refused.
+      fars: the false accept rates that are wanted.
+      insightface: whether InsightFace's numbers are.
+      grouped: whether error rates by groups are.
+
+    Raises:
+      UserError: it has too few.
+    """
+    protocol = benchmark.protocol
+    if not isinstance(protocol, Protocol):
+        return
+    if insightface and len(protocol.same) < 10:
+        raise UserError(
+            f"InsightFace cuts the pairs into ten folds, and {benchmark.name} has "
+            f"{len(protocol.same)}: leave its numbers out"
+        )
+    if grouped and supported_far(protocol, fars) is None:
+        raise UserError(
+            f"{benchmark.name} has {int((~protocol.same).sum())} different pairs, too few for "
+            f"groups at the threshold of FAR {format_far(max(fars))}: give a larger FAR, too"
+        )
 
 
 def qualities_of(benchmark: Benchmark, table: ImageTable | None) -> np.ndarray | None:
@@ -222,38 +223,3 @@ def side_by_side(
         {name: one.compat for name, one in found.items() if one.compat is not None},
         {name: one.quality for name, one in found.items() if one.quality is not None},
     )
-
-
-def record(shown: Shown, found: Mapping[str, Findings]) -> dict[str, Any]:
-    """All numbers of a benchmark as what JSON has; none of single pairs or images.
-
-    Args:
-      shown: of `side_by_side`.
-      found: what it was made of.
-
-    Returns:
-      "models", by their names what `numbers` gives, with "folds", "insightface", "reject",
-      "fairness" (by attribute) and "thresholds" where there are any; "comparisons" by
-      "FIRST - OTHER".
-    """
-    models: dict[str, Any] = {}
-    for name, of_model in found.items():
-        result, curve = of_model.result, of_model.reject
-        models[name] = one = dict(numbers(result))
-        if isinstance(result, Verification):
-            one |= {"pairs": len(result.same), "same_pairs": int(result.same.sum())}
-            one["folds"] = result.accuracy
-        if of_model.compat is not None:
-            one["insightface"] = of_model.compat
-        if curve is not None:
-            one["reject"] = {
-                "threshold": curve.threshold,
-                "upto": UPTO,
-                "area": curve.area(upto=UPTO),
-                "area_by_chance": curve.area_by_chance(upto=UPTO),
-            }
-        if of_model.fairness:
-            one["fairness"] = of_model.fairness
-        if of_model.thresholds:
-            one["thresholds"] = [threshold.to_json() for threshold in of_model.thresholds]
-    return to_json({"models": models, "comparisons": shown.comparisons})
