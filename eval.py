@@ -26,15 +26,13 @@ from facejax.evaluation import (
     embedding,
     embeddings_file,
     measured,
-    result_tables,
-    results_page,
+    printed_tables,
     scores_file,
     target_far,
 )
 from facejax.evaluation.benchmarks import Benchmark
 from facejax.evaluation.embedding import Embedded
 from facejax.evaluation.measured import Findings
-from facejax.evaluation.results_page import Shown
 from facejax.recognition import Recognizer
 from facejax.recognition.stored_thresholds import write_thresholds
 from facejax.training import from_config
@@ -110,9 +108,8 @@ def main(_: contextlib.ExitStack) -> None:
     # --- What is asked for ---------------------------------------------------------------------
     fars = _rates("fars", FARS.value)
     targets = _rates("target_far", TARGET_FARS.value) if TARGET_FARS.value else ()
-    if PAIRS.value is not None and IMAGES.value is None:
-        raise UserError("--pairs and --images go together: give both, or neither")
-    if IMAGES.value is not None and PAIRS.value is None and not BENCHMARKS.value:
+    lonely = IMAGES.value is None if PAIRS.value else IMAGES.value and not BENCHMARKS.value
+    if lonely:
         raise UserError("--pairs and --images go together: give both, or neither")
     if FLIP.value is not None and FLIP_MODE.value not in (None, "sum" if FLIP.value else "off"):
         raise UserError(f"--flip_mode={FLIP_MODE.value} contradicts --flip: give one of the two")
@@ -137,7 +134,9 @@ def main(_: contextlib.ExitStack) -> None:
     attributes = evaluation.ImageTable(GROUPS.value) if GROUPS.value else None
     qualities = {each.name: measured.qualities_of(each, quality) for each in asked}
     groups = {each.name: measured.groups_of(each, attributes) for each in asked}
-    _refuse(models, asked, targets, fars)
+    for each in asked:
+        measured.refuse(each, fars, insightface=bool(COMPAT.value), grouped=attributes is not None)
+    _refuse(models, asked, targets)
     home = next((model.home for model in models if model.home is not None), pathlib.Path())
     output = files.expand(OUTPUT.value or home / "evaluation")
     _try_places(output)
@@ -167,10 +166,10 @@ def main(_: contextlib.ExitStack) -> None:
     shown = [measured.side_by_side(each, found[each.name], fars=fars) for each in asked]
 
     # --- The tables ----------------------------------------------------------------------------
-    for table in result_tables.tables(shown):
+    for table in printed_tables.tables(shown):
         print(table, end="\n\n", flush=True)
     if targets:
-        _keep_thresholds(models, asked, found)
+        _keep_thresholds(models, asked[0].name, found[asked[0].name])
 
     # --- The files -----------------------------------------------------------------------------
     if SCORES.value:
@@ -181,8 +180,9 @@ def main(_: contextlib.ExitStack) -> None:
             for block in scores_file.pair_blocks(each, name, one.result)
         )
         print(f"{scores_file.write_scores(SCORES.value, blocks)} scores: {SCORES.value}")
+    title = f"Evaluation: {', '.join(one.name for one in shown)}"
     with files.refusing(output, "give another folder with --output"):
-        written = _write_report(output, shown)
+        written = evaluation.write_page(output, shown, title=title)
     print(f"written: {', '.join(str(file) for file in written)}")
 
 
@@ -270,26 +270,8 @@ def _own_pairs(models: Sequence[Model]) -> Benchmark:
     return Benchmark(protocol.name, protocol, names=benchmarks.image_names(protocol.images))
 
 
-def _refuse(
-    models: Sequence[Model],
-    asked: Sequence[Benchmark],
-    targets: Sequence[float],
-    fars: Sequence[float],
-) -> None:
-    """What the sets or the models are too small for, or can't do."""
-    for each in asked:
-        if not isinstance(each.protocol, evaluation.Protocol):
-            continue
-        if COMPAT.value and len(each.protocol.same) < 10:
-            raise UserError(
-                f"--compat={COMPAT.value} cuts the pairs into ten folds, and {each.name} has "
-                f"{len(each.protocol.same)}: leave it out"
-            )
-        if GROUPS.value and measured.supported_far(each.protocol, fars) is None:
-            raise UserError(
-                f"{each.name} has too few different pairs for the threshold of --groups, which is "
-                f"that of the largest of --fars={','.join(FARS.value)}: give a larger one"
-            )
+def _refuse(models: Sequence[Model], asked: Sequence[Benchmark], targets: Sequence[float]) -> None:
+    """What can't be done with so many models and benchmarks, or these."""
     if targets:
         if len(asked) != 1:
             raise UserError("--target_far takes one benchmark, whose people nobody is tested on")
@@ -340,38 +322,20 @@ def _embed(model: Model, benchmark: Benchmark) -> Embedded:
     )
 
 
-def _keep_thresholds(
-    models: Sequence[Model],
-    asked: Sequence[Benchmark],
-    found: Mapping[str, Mapping[str, Findings]],
-) -> None:
+def _keep_thresholds(models: Sequence[Model], name: str, found: Mapping[str, Findings]) -> None:
     """Prints them, and writes them where the recognizers look for their own."""
-    (benchmark,) = asked
-    thresholds = {name: one.thresholds for name, one in found[benchmark.name].items()}
-    print(result_tables.thresholds_table(thresholds))
+    print(printed_tables.thresholds_table({each: one.thresholds for each, one in found.items()}))
     print(
-        f"They were chosen on {benchmark.name}: how often they are wrong is to be measured on "
-        "other people, not taken from the rates above."
+        f"They were chosen on {name}: how often they are wrong is to be measured on other people, "
+        "not taken from the rates above."
     )
     for model in models:
         if model.recognizer is None:
             print(f"{model.name} are embeddings alone: there is nowhere to write their thresholds")
             continue
         path = model.recognizer.thresholds_path
-        write_thresholds(path, thresholds[model.name], card=model.recognizer.card)
+        write_thresholds(path, found[model.name].thresholds, card=model.recognizer.card)
         print(f"thresholds of {model.name}: {path}", flush=True)
-
-
-def _write_report(output: pathlib.Path, shown: Sequence[Shown]) -> list[pathlib.Path]:
-    """The page of all benchmarks, or the short one of a run's own pairs."""
-    if BENCHMARKS.value:
-        names = ", ".join(one.name for one in shown)
-        return results_page.write_page(output, shown, title=f"Evaluation: {names}")
-    (own,) = shown
-    pairs = {
-        name: one for name, one in own.results.items() if isinstance(one, evaluation.Verification)
-    }
-    return evaluation.write_report(output, pairs, title=f"Verification: {own.name}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def embed_images(
         are normalised, "concat" puts the mirror image's behind the image's, "off" is without it.
       sums: whether to have both added in float64, as InsightFace does it. The embeddings of "sum"
         are then rounded from those.
-      batch_size: images per call of the network; an even number.
+      batch_size: images per call of the network.
       label: of the bar.
       progress: show a progress bar on stderr.
 
@@ -78,9 +78,9 @@ def embed_images(
             return Embedded(rows, norms(rows))
         doubled = (
             np.stack([part, part[:, :, ::-1]], axis=1).reshape(-1, *part.shape[1:])
-            for part in shown(batch_size // 2)
+            for part in shown(max(batch_size // 2, 1))
         )
-        both = recognizer.embed(doubled, batch_size=batch_size, flip=False, unit=False)
+        both = recognizer.embed(doubled, batch_size=max(batch_size, 2), flip=False, unit=False)
     first, mirror = both[0::2], both[1::2]
     added = first.astype(np.float64) + mirror if sums else None
     if flip == "concat":

@@ -16,10 +16,8 @@ from facejax.evaluation.protocols import Protocol
 from facejax.evaluation.quality import RejectCurve, error_versus_reject
 from facejax.evaluation.results_page import Shown
 from facejax.evaluation.tables import ImageTable
-from facejax.evaluation.verification import Verification
+from facejax.evaluation.verification import Verification, format_far
 from facejax.recognition.thresholds import Threshold
-
-UPTO = 0.2  # of the images are rejected, for the area under a reject curve
 
 
 class Findings(NamedTuple):
@@ -106,6 +104,35 @@ def supported_far(protocol: Protocol, fars: Sequence[float]) -> float | None:
     """
     far = max(fars)
     return far if int(far * int((~protocol.same).sum()) + 1e-9) else None
+
+
+def refuse(
+    benchmark: Benchmark, fars: Sequence[float], *, insightface: bool, grouped: bool
+) -> None:
+    """Refuses a benchmark whose pairs are too few for what is asked.
+
+    Args:
+      benchmark: of any kind; only one of pairs of images is refused.
+      fars: the false accept rates that are wanted.
+      insightface: whether InsightFace's numbers are.
+      grouped: whether error rates by groups are.
+
+    Raises:
+      UserError: it has too few.
+    """
+    protocol = benchmark.protocol
+    if not isinstance(protocol, Protocol):
+        return
+    if insightface and len(protocol.same) < 10:
+        raise UserError(
+            f"InsightFace cuts the pairs into ten folds, and {benchmark.name} has "
+            f"{len(protocol.same)}: leave its numbers out"
+        )
+    if grouped and supported_far(protocol, fars) is None:
+        raise UserError(
+            f"{benchmark.name} has {int((~protocol.same).sum())} different pairs, too few for "
+            f"groups at the threshold of FAR {format_far(max(fars))}: give a larger FAR, too"
+        )
 
 
 def qualities_of(benchmark: Benchmark, table: ImageTable | None) -> np.ndarray | None:
