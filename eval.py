@@ -180,10 +180,21 @@ def main(_: contextlib.ExitStack) -> None:
             for block in scores_file.pair_blocks(each, name, one.result)
         )
         print(f"{scores_file.write_scores(SCORES.value, blocks)} scores: {SCORES.value}")
-    title = f"Evaluation: {', '.join(one.name for one in shown)}"
     with files.refusing(output, "give another folder with --output"):
-        written = evaluation.write_page(output, shown, title=title)
+        written = _write_report(output, shown)
     print(f"written: {', '.join(str(file) for file in written)}")
+
+
+def _write_report(output: pathlib.Path, shown: Sequence[evaluation.Shown]) -> list[pathlib.Path]:
+    """The page of all benchmarks, or the short one of a run's own pairs or a pair file's."""
+    if BENCHMARKS.value:
+        title = f"Evaluation: {', '.join(one.name for one in shown)}"
+        return evaluation.write_page(output, shown, title=title)
+    (own,) = shown
+    pairs = {
+        name: one for name, one in own.results.items() if isinstance(one, evaluation.Verification)
+    }
+    return evaluation.write_report(output, pairs, title=f"Verification: {own.name}")
 
 
 def _rates(flag: str, given: list[str]) -> tuple[float, ...]:
@@ -291,8 +302,8 @@ def _refuse(models: Sequence[Model], asked: Sequence[Benchmark], targets: Sequen
 
 
 def _try_places(output: pathlib.Path) -> None:
-    """Refuses folders that can't be written into."""
-    places = {"output": output}
+    """Refuses folders that can't be written into, where the work is long."""
+    places = {"output": output} if BENCHMARKS.value else {}
     if SCORES.value:
         places["scores"] = files.expand(SCORES.value).parent
     if SAVE.value:
