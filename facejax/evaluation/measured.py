@@ -159,7 +159,8 @@ def groups_of(benchmark: Benchmark, table: ImageTable | None) -> dict[str, np.nd
 
     Args:
       benchmark: what is measured on.
-      table: of the file; None takes the groups that the benchmark has by itself.
+      table: of the file, whose column "quality" is no attribute; None takes the groups that the
+        benchmark has by itself.
 
     Returns:
       [M] str of each column; none where there are no pairs of images.
@@ -172,7 +173,8 @@ def groups_of(benchmark: Benchmark, table: ImageTable | None) -> dict[str, np.nd
         return {}
     if table is None:
         return {} if benchmark.groups is None else {"group": benchmark.groups}
-    found = {column: table.texts(column, benchmark.names) for column in table.columns}
+    attributes = [column for column in table.columns if column != "quality"]
+    found = {column: table.texts(column, benchmark.names) for column in attributes}
     for column, groups in found.items():
         first, second = groups[protocol.indices].T
         if not ((first == second) & (first != "")).any():
