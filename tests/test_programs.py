@@ -95,8 +95,7 @@ def test_eval_reports_the_run(trained, tmp_path):
     said = done(program("eval.py", "--checkpoint=run", output, cwd=cwd))
     assert "60 pairs" in said
     assert "too few negatives for FAR 1e-4" in said
-    (written,) = json.loads((tmp_path / "report" / "evaluation.json").read_text()).values()
-    report = written["details"]["step 6"]
+    report = json.loads((tmp_path / "report" / "verification.json").read_text())["step 6"]
     lines = [json.loads(line) for line in (cwd / "run" / "metrics.jsonl").read_text().splitlines()]
     assert report["accuracy"]["accuracy"] == lines[-1]["verification_accuracy"]
     assert {"verification_interval", "tar_note_at_far_1e-2"} <= set(lines[-1])
