@@ -8,7 +8,7 @@ import pytest
 
 from facejax.evaluation.bin_file import write_bin
 from tests.pictures import encode
-from tests.programs import done, fork, program, tree
+from tests.programs import ROOT, done, fork, program, tree
 
 PEOPLE = 20
 SETS = ("--benchmark=list=pairs.txt", "--benchmark=packed=set.bin", "--images=faces")
@@ -102,69 +102,79 @@ def test_several_benchmarks_and_models_in_one_run(home, tmp_path):
     assert abs(scores["list"]["good"]["auc"] - (above + ties / 2) / 3600) < 1e-12
     assert "data:image" in (out / "index.html").read_text()
 
-    more = ("--fars=0.1,0.01", "--compat=insightface", f"--output={tmp_path / 'again'}")
     saved = [f"--embeddings={tmp_path / 'saved' / name}" for name in ("good", "bad")]
-    done(fork("eval.py", *SETS, *saved, *more, cwd=home))
-    assert json.loads((tmp_path / "again" / "evaluation.json").read_text()) == found
-
-
-def test_groups_and_thresholds_of_embeddings_are_printed(home, tmp_path):
-    said = done(
-        fork(
-            "eval.py",
-            "--benchmark=people=folder:faces",
-            "--embeddings=good.npz",
-            "--groups=groups.csv",
-            "--fars=0.1",
-            "--target_far=0.1",
-            f"--output={tmp_path / 'out'}",
-            cwd=home,
-        )
-    )
-    assert "people: 120 pairs of 60 images" in said
-    for part in ("dark", "light", "standard deviation", "1710", "squared L2", "nowhere to write"):
+    more = ["--fars=0.1,0.01", "--compat=insightface", "--groups=groups.csv", "--target_far=0.2"]
+    more += [f"--output={tmp_path / 'again'}", *saved]
+    said = done(fork("eval.py", *SETS[::2], *more, cwd=home))
+    for part in ("dark", "light", "standard deviation", "squared L2", "nowhere to write"):
         assert part in said
+    again = json.loads((tmp_path / "again" / "evaluation.json").read_text())["list"]
+    assert len(again.pop("fairness")["good"]["groups"]) == 2
+    assert again == found["list"]  # by the embeddings that were saved
     assert not list(home.glob("**/thresholds*"))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "naming"),
-    [
-        (["--benchmark=x=none.bin"], ["none.bin", "give a file or folder"]),
-        (["--benchmark==x"], ["NAME=PATH"]),
-        ([*SETS, "--benchmark=list=set.bin"], ["two benchmarks", "list"]),
-        ([], ["--benchmark=NAME=PATH"]),
-        (["--pairs=pairs.txt"], ["--images"]),
-        (["--images=faces"], ["--pairs"]),
-        ([*SETS, "--embeddings=none.npz"], ["none.npz", "can't be read"]),
-        ([*SETS, "--embeddings=bad/packed.npz"], ["240 embeddings and no names", "60 images"]),
-        ([*SETS, "--recognizer=none"], ["none", "sface"]),
-        ([*SETS, "--step=3"], ["--step", "--checkpoint"]),
-        ([*SETS, "--fars=2"], ["--fars=2"]),
-        ([*SETS, "--target_far=x"], ["--target_far=x"]),
-        ([*SETS, "--target_far=0.1"], ["--target_far", "one benchmark"]),
-        (["--benchmark=a=set.bin", "--target_far=1e-5"], ["60 pairs of different", "1e-5"]),
-        ([*SETS, "--flip", "--flip_mode=off"], ["--flip_mode=off", "--flip"]),
-        ([*SETS, "--compat=facenet"], ["compat"]),
-        ([*SETS, "--scores=a.txt"], ["a.txt", "FILE.parquet"]),
-        ([*SETS, "--save_embeddings=a.npz"], ["a.npz", "2 benchmarks", "folder"]),
-        ([*SETS, "--groups=none.csv"], ["none.csv"]),
-        ([*SETS, "--groups=groups.csv"], ["groups.csv", "no row for '0'"]),
-        ([*SETS, "--quality=groups.csv"], ["groups.csv", "no number"]),
-        ([*SETS, "--output=pairs.txt/x"], ["can't write", "--output"]),
-    ],
-)
-def test_mistakes_are_one_sentence_before_the_work(home, tmp_path, arguments, naming):
+# One process for all: what is wrong, and then the sentence, for each line of arguments.
+ASKING = f"""
+import contextlib, json, sys
+sys.path.insert(0, {str(ROOT)!r})
+import eval
+from absl import flags
+from facejax.errors import UserError
+for arguments in json.loads(sys.argv[1]):
+    flags.FLAGS.unparse_flags()
+    for flag in flags.FLAGS.get_key_flags_for_module("eval"):
+        flag.value, flag.present = flag.default, 0
+    flags.FLAGS(["eval.py", *arguments])
+    try:
+        eval.main(contextlib.ExitStack())
+        print("no mistake")
+    except UserError as error:
+        print(json.dumps(str(error)))
+"""
+
+MISTAKES = [
+    (["--benchmark=x=none.bin"], ["none.bin", "give a file or folder"]),
+    (["--benchmark==x"], ["NAME=PATH"]),
+    ([*SETS, "--benchmark=list=set.bin"], ["two benchmarks", "list"]),
+    ([], ["--benchmark=NAME=PATH"]),
+    (["--pairs=pairs.txt"], ["--images"]),
+    (["--images=faces"], ["--pairs"]),
+    ([*SETS, "--embeddings=none.npz"], ["none.npz", "can't be read"]),
+    ([*SETS, "--embeddings=bad/packed.npz"], ["240 embeddings and no names", "60 images"]),
+    ([*SETS, "--recognizer=none"], ["none", "sface"]),
+    ([*SETS, "--step=3"], ["--step", "--checkpoint"]),
+    ([*SETS, "--fars=2"], ["--fars=2"]),
+    ([*SETS, "--target_far=x"], ["--target_far=x"]),
+    ([*SETS, "--target_far=0.1"], ["--target_far", "one benchmark"]),
+    (["--benchmark=a=set.bin", "--target_far=1e-5"], ["60 pairs of different", "1e-5"]),
+    ([*SETS, "--flip", "--flip_mode=off"], ["--flip_mode=off", "--flip"]),
+    ([*SETS, "--scores=a.txt"], ["a.txt", "FILE.parquet"]),
+    ([*SETS, "--save_embeddings=a.npz"], ["a.npz", "2 benchmarks", "folder"]),
+    ([*SETS, "--groups=none.csv"], ["none.csv"]),
+    ([*SETS, "--groups=groups.csv"], ["groups.csv", "no row for '0'"]),
+    ([*SETS, "--quality=groups.csv"], ["groups.csv", "no number"]),
+    ([*SETS, "--output=pairs.txt/x"], ["can't write", "--output"]),
+]
+
+
+def test_mistakes_are_one_sentence_before_the_work(home, tmp_path):
     before = tree(home)
-    models = () if any("--embeddings" in each for each in arguments) else MODELS[:1]
-    finished = fork("eval.py", *arguments, *models, cwd=home)
-    message = finished.stderr.strip().splitlines()
-    assert finished.returncode == 2, (finished.stdout, finished.stderr[-2000:])
-    assert "Traceback" not in finished.stderr
-    assert message[-1].startswith("error: ")
-    for word in naming:
-        assert word in message[-1]
+    (tmp_path / "asking.py").write_text(ASKING)
+    given = [
+        [*each, *(() if any("--embeddings" in one for one in each) else MODELS[:1])]
+        for each, _ in MISTAKES
+    ]
+    said = done(fork(tmp_path / "asking.py", json.dumps(given), cwd=home)).splitlines()
+    sentences = [json.loads(line) for line in said if line.startswith(('"', "no mistake"))]
+    for (arguments, naming), sentence in zip(MISTAKES, sentences, strict=True):
+        assert "\n" not in sentence
+        for word in naming:
+            assert word in sentence, arguments
     assert tree(home) == before, "something was written"
+    finished = fork("eval.py", *SETS, *MODELS, "--scores=a.txt", cwd=home)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.startswith("error: the scores file a.txt has another suffix")
 
 
 @pytest.mark.slow
