@@ -149,14 +149,17 @@ def test_luma_is_opencvs(images):
     np.testing.assert_allclose(levels, expected, atol=0.51)
 
 
+OPENCV_WEIGHTS = jax.jit(opencv_weights, static_argnames="length")  # of all rules: compiled once
+
+
 @pytest.mark.parametrize("rule", range(5), ids=OPENCV)
 def test_opencv_weights_are_opencvs(rule):
     length, sizes = 24, np.array([1, 5, 7, 8, 12, 17, 18, 23, 24])
     image = np.random.default_rng(7).uniform(-1, 1, (length, 1))
     rules, full = jnp.full(len(sizes), rule), jnp.full(len(sizes), float(length))
     goal = float32(sizes)
-    down = np.asarray(opencv_weights(rules, full, goal, length=length))
-    up = np.asarray(opencv_weights(rules, goal, full, length=length))
+    down = np.asarray(OPENCV_WEIGHTS(rules, full, goal, length=length))
+    up = np.asarray(OPENCV_WEIGHTS(rules, goal, full, length=length))
     for i, size in enumerate(sizes):
         small = reference.resize(image, size, 1, rule)[:, 0]
         np.testing.assert_allclose(down[i, :size] @ image, small, atol=1e-5, err_msg=f"{size}")

@@ -41,7 +41,7 @@ def test_streamed_is_dense_in_float64(name):
 @pytest.mark.parametrize("block", [1, 8, 9, 1000, "auto"])
 def test_any_block_size(block):
     inputs = on_device(arguments("arcface_learned"))
-    got = pulled("arcface_learned", Classes(block))(*inputs)
+    got = jax.jit(pulled("arcface_learned", Classes(block)))(*inputs)
     compare(got, dense("arcface_learned")(*inputs), 1e-5)
 
 
@@ -145,7 +145,7 @@ def test_a_uniform_start_in_bfloat16_keeps_every_negative():
     def gradient(dtype, classes):
         low = jnp.asarray(e, jnp.bfloat16).astype(dtype), jnp.asarray(w, jnp.bfloat16).astype(dtype)
         call = functools.partial(losses.normface, scale=1.0, classes=classes)
-        return jax.grad(lambda e, w: call(e, w, y).sum(), (0, 1))(*low)
+        return jax.jit(jax.grad(lambda e, w: call(e, w, y).sum(), (0, 1)))(*low)
 
     exact = gradient(jnp.float32, None)
     for got, want in zip(gradient(jnp.bfloat16, Classes(1024)), exact, strict=True):
