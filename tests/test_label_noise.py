@@ -119,6 +119,33 @@ def test_same_identities_are_those_of_a_loop():
     assert (cosines >= 0.9).all()
 
 
+def test_most_images_of_both_must_speak_for_one_person():
+    """As a loop has it; a name of two images, one of them a stranger's, is not the stranger's."""
+    rows, labels = people([9, 9, 9, 9, 1, 6], spread=0.4)
+    labels[5:9] = 6  # of person 0
+    labels[17] = 7  # one image of person 1, and one of person 2
+    labels[26] = 7
+    labels[35] = 4  # person 3 under the name of a single image, which goes
+    rows, labels = rows[np.arange(43) != 36], labels[np.arange(43) != 36]
+    _, centers = label_noise.own_cosines(rows, labels, like=0.5)
+    same = label_noise.same_identities(centers, threshold=0.5)
+    found = label_noise.agreed(same, rows, labels, centers, like=0.5)
+    wanted = []
+    for one, two, cosine in zip(*same, strict=True):
+        shares = [
+            sum(float(row @ centers[there]) >= 0.5 for row in rows[labels == here])
+            / sum(labels == here)
+            for here, there in ((one, two), (two, one))
+        ]
+        if min(shares) > 0.5:
+            single = min(sum(labels == one), sum(labels == two)) < 2
+            wanted.append((single, -cosine, one, two))
+    wanted = [(one, two) for *_, one, two in sorted(wanted)]
+    assert list(zip(found.first.tolist(), found.second.tolist(), strict=True)) == wanted
+    assert wanted == [(0, 6), (3, 4)]
+    assert {(1, 7), (2, 7)} <= set(zip(same.first.tolist(), same.second.tolist(), strict=True))
+
+
 def test_thresholds_between_and_beyond_the_calibrated():
     known = [Threshold(1e-2, 0.3), Threshold(1e-4, 0.5), Threshold(1e-3, 0.4)]
     for far, cosine, reached in (

@@ -49,10 +49,10 @@ class Judgement(NamedTuple):
       recognizer: its name.
       own_threshold: images less like the rest of their identity are suspect.
       other_threshold: from which an image is like another identity.
-      same_threshold: from which two identities are one person.
+      same_threshold: from which two identities are one person, if most images of both say so.
       basis: what the thresholds rest on, in words.
       suspects: of each image.
-      same: identities that are likely one person.
+      same: identities that are likely one person, those of several images each first.
       centers: float32 [C, D], of the identities.
     """
 
@@ -272,6 +272,7 @@ def _judge(
     made = label_noise.own_cosines(rows, labels, like=own_threshold)[1]
     centers[: len(made)] = made
     same = label_noise.same_identities(centers, threshold=same_threshold)
+    same = label_noise.agreed(same, rows, labels, centers, like=own_threshold)
     together = list(zip(same.first.tolist(), same.second.tolist(), strict=True))
     found = label_noise.suspects(
         rows, labels, like=own_threshold, found=other_threshold, together=together

@@ -145,6 +145,48 @@ def same_identities(centers: np.ndarray, *, threshold: float, most: int = 8) -> 
     return SameIdentity(first, second, values[order])
 
 
+def agreed(
+    same: SameIdentity,
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    centers: np.ndarray,
+    *,
+    like: float,
+) -> SameIdentity:
+    """Those pairs of identities that most images of both speak for.
+
+    A center lies between two people where one of two images is under a wrong name, and is then like
+    the center of the stranger. That is a wrong label and no second name: so more than half of the
+    images of each identity must be like the center of the other.
+
+    Args:
+      same: of `same_identities`.
+      embeddings: float32 [N, D] of unit length.
+      labels: int [N] in [0, C).
+      centers: float32 [C, D] of unit length.
+      like: the cosine from which an image is like a center.
+
+    Returns:
+      Some of the pairs. Those of two images or more on either side come first, as a single image
+      may as well be under a wrong name; then the most alike.
+    """
+    by_label = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=len(centers)))
+
+    def images(identity: int) -> np.ndarray:
+        return by_label[(ends[identity - 1] if identity else 0) : ends[identity]]
+
+    def speaks(identity: int, other: int) -> bool:
+        return bool(np.mean(embeddings[images(identity)] @ centers[other] >= like) > 0.5)
+
+    pairs = list(zip(same.first.tolist(), same.second.tolist(), strict=True))
+    kept = np.array([speaks(one, two) and speaks(two, one) for one, two in pairs], bool)
+    single = np.array([min(len(images(one)), len(images(two))) < 2 for one, two in pairs], bool)
+    (order,) = np.nonzero(kept)
+    order = order[np.lexsort((-same.cosine[order], single[order]))]
+    return SameIdentity(*(each[order] for each in same))
+
+
 def matches(
     centers: np.ndarray, others: np.ndarray, *, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
