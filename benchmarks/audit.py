@@ -115,25 +115,10 @@ def table(found: Audit, untouched: Audit, planted: Planted) -> list[list[str]]:
         frozenset(pair) for group in alike.values() for pair in itertools.combinations(group, 2)
     }
     splits = {frozenset(pair) for pair in planted.splits}
-    several = {name for name, people_in in holds.items() if people_in.total() > 1}
     return [
         *rows,
         ["identities that hold one person", *rates(same, true)],
         ["  that LFW has not itself", *rates(same - known, true)],
-        [
-            "  of several images each, most of one person",
-            *rates(
-                {pair for pair in same - known if pair <= several},
-                {
-                    pair
-                    for pair in true
-                    if pair <= several
-                    and all(
-                        2 * holds[name].most_common(1)[0][1] > holds[name].total() for name in pair
-                    )
-                },
-            ),
-        ],
         ["  identities split in two", *rates(same & splits, splits)],
     ]
 

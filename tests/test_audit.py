@@ -12,7 +12,7 @@ import pytest
 from facejax import __main__, compilation, recognition
 from facejax.data import folder_source, open_source
 from facejax.errors import UserError
-from facejax.evaluation import audit_report
+from facejax.evaluation import audit_page, audit_report
 from facejax.evaluation.audit import audit, clean
 from facejax.evaluation.inspection import inspect
 from facejax.recognition.templates import DLIB
@@ -297,7 +297,7 @@ def test_mistakes(tmp_path, capsys):
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
 @pytest.mark.slow
 def test_the_page_in_a_browser(found, folder, tmp_path):
-    audit_report.write_audit(tmp_path, found, clean(found), folder_source(folder))
+    audit_page.write_audit(tmp_path, found, clean(found), folder_source(folder))
     command = ["chromium", "--headless", "--no-sandbox", "--dump-dom"]
     done = subprocess.run([*command, str(tmp_path / "index.html")], capture_output=True, check=True)
     assert done.stdout.decode().count("<li") > 5

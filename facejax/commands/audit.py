@@ -77,7 +77,8 @@ def _run(given: argparse.Namespace) -> Outcome:
     recognizer = None if given.recognizer is None else work.open_recognizer(given.recognizer)
     # After what a mistake is likely in: evaluations bring matplotlib and more.
     from facejax.evaluation.audit import audit, clean
-    from facejax.evaluation.audit_report import DISTRUST, counted, records, write_audit, write_list
+    from facejax.evaluation.audit_page import write_audit
+    from facejax.evaluation.audit_report import DISTRUST, counted, records, write_list
 
     found = audit(
         source,

@@ -69,7 +69,7 @@ class PackedSource:
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": np.asarray(self._images[index]), "label": int(self.labels[index])}
 
-    def take(self, numbers: np.ndarray, images: np.ndarray) -> bool:
+    def read_into(self, numbers: np.ndarray, images: np.ndarray) -> bool:
         """Many images at once; see `Source`."""
         if self._images.shape[1:] != images.shape[1:]:
             return False

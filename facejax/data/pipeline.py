@@ -186,12 +186,12 @@ def _reader(
                 return other, pixels(other)
         raise error
 
-    take = getattr(source, "take", None)
+    read_into = getattr(source, "read_into", None)
 
     def read(numbers: np.ndarray) -> dict[str, np.ndarray]:
         images = np.empty((len(numbers), image_size, image_size, 3), np.uint8)
         taken = numbers.astype(np.int64)
-        at_once = take is not None and take(taken, images)
+        at_once = read_into is not None and read_into(taken, images)
         for row, number in enumerate(() if at_once else numbers.tolist()):
             try:
                 images[row] = pixels(number)

@@ -28,7 +28,7 @@ class Source(Protocol):
       fingerprint(): a str that changes when any record does, cheaper than reading all of them.
       passed_over: tuple[str, ...], a clause for each kind of thing that was found and left out.
       checked: bool, whether every image is known to be whole; else each is looked at once.
-      take(numbers, images): copies the images with these numbers, int64 [B], into uint8
+      read_into(numbers, images): copies the images with these numbers, int64 [B], into uint8
         [B, H, W, 3] at once, quicker than one by one. False where it can't, as of another size.
     """
 

@@ -41,10 +41,10 @@ class Selection:
         record = self._source[int(self._records[index])]
         return {**record, "label": int(self.labels[index])}
 
-    def take(self, numbers: np.ndarray, images: np.ndarray) -> bool:
+    def read_into(self, numbers: np.ndarray, images: np.ndarray) -> bool:
         """Many images at once, where the source can; see `Source`."""
-        take = getattr(self._source, "take", None)
-        return take is not None and take(self._records[numbers], images)
+        read_into = getattr(self._source, "read_into", None)
+        return read_into is not None and read_into(self._records[numbers], images)
 
     def fingerprint(self) -> str:
         """Hash of that of the source and of what is kept of it."""
