@@ -16,6 +16,7 @@ import pytest
 from facejax import checkpoints
 from facejax.training.config import Loss
 from tests.environment import surroundings
+from tests.pictures import write_folder
 from tests.programs import ROOT, SMALL, done, fork, parameters, program, tree
 
 
@@ -94,8 +95,7 @@ def test_eval_reports_the_run(trained, tmp_path):
     said = done(program("eval.py", "--checkpoint=run", output, cwd=cwd))
     assert "60 pairs" in said
     assert "too few negatives for FAR 1e-4" in said
-    (written,) = json.loads((tmp_path / "report" / "evaluation.json").read_text()).values()
-    report = written["details"]["step 6"]
+    report = json.loads((tmp_path / "report" / "verification.json").read_text())["step 6"]
     lines = [json.loads(line) for line in (cwd / "run" / "metrics.jsonl").read_text().splitlines()]
     assert report["accuracy"]["accuracy"] == lines[-1]["verification_accuracy"]
     assert {"verification_interval", "tar_note_at_far_1e-2"} <= set(lines[-1])
@@ -177,6 +177,7 @@ def test_a_loss_is_chosen_by_name_alone(tmp_path, name, more):
 def test_ways_to_train_the_head_give_the_same_run(tmp_path):
     """Streamed and fused is dense, also going on in another way and on other devices."""
     losses = {}
+    faces = write_folder(tmp_path / "faces", dict.fromkeys(map(str, range(12)), 4), size=32)
     for name, devices, ways in (
         ("dense", 1, ["block_size=-1"]),
         ("fused", 4, ["block_size=2", "fused=true"]),
@@ -185,7 +186,7 @@ def test_ways_to_train_the_head_give_the_same_run(tmp_path):
     ):
         given = [f"--config.head.{way}" for way in ways]
         for step in (3, 6):  # then goes on densely, on two devices
-            arguments = [*SMALL, "--config.checkpoint.every=3", f"--workdir={name}", *given]
+            arguments = [*SMALL, f"--config.data.path={faces}", f"--workdir={name}", *given]
             arguments += [f"--config.steps={step}", "--config.optimizer.schedule=constant"]
             arguments += ["--config.optimizer.warmup=0", "--config.optimizer.learning_rate=0.01"]
             done(fork("train.py", *arguments, cwd=tmp_path, devices=devices))
