@@ -137,7 +137,9 @@ def main(_: contextlib.ExitStack) -> None:
     for each in asked:
         measured.refuse(each, fars, insightface=bool(COMPAT.value), grouped=attributes is not None)
     _refuse(models, asked, targets)
-    _try_places()
+    home = next((model.home for model in models if model.home is not None), pathlib.Path())
+    output = files.expand(OUTPUT.value or home / "evaluation")
+    _try_places(output)
 
     # --- The numbers ---------------------------------------------------------------------------
     found: dict[str, dict[str, Findings]] = {each.name: {} for each in asked}
@@ -178,8 +180,6 @@ def main(_: contextlib.ExitStack) -> None:
             for block in scores_file.pair_blocks(each, name, one.result)
         )
         print(f"{scores_file.write_scores(SCORES.value, blocks)} scores: {SCORES.value}")
-    home = next((model.home for model in models if model.home is not None), pathlib.Path())
-    output = files.expand(OUTPUT.value or home / "evaluation")
     with files.refusing(output, "give another folder with --output"):
         written = _write_report(output, shown)
     print(f"written: {', '.join(str(file) for file in written)}")
@@ -301,12 +301,16 @@ def _refuse(models: Sequence[Model], asked: Sequence[Benchmark], targets: Sequen
         )
 
 
-def _try_places() -> None:
-    """Refuses folders that can't be written into; the report's is no reason not to print."""
-    for flag, place in (("scores", SCORES.value), ("save_embeddings", SAVE.value)):
-        if place:
-            with files.refusing(place, f"give another place with --{flag}"):
-                files.try_folder(files.expand(place).parent)
+def _try_places(output: pathlib.Path) -> None:
+    """Refuses folders that can't be written into, where the work is long."""
+    places = {"output": output} if BENCHMARKS.value else {}
+    if SCORES.value:
+        places["scores"] = files.expand(SCORES.value).parent
+    if SAVE.value:
+        places["save_embeddings"] = files.expand(SAVE.value).parent
+    for flag, folder in places.items():
+        with files.refusing(folder, f"give another place with --{flag}"):
+            files.try_folder(folder)
 
 
 def _flip(recognizer: Recognizer) -> embedding.Flip:

@@ -449,3 +449,22 @@ def test_what_has_too_few_pairs_is_refused(scored):
     with pytest.raises(UserError, match="24 different pairs, too few for groups"):
         measured.refuse(benchmark, (1e-2, 1e-3), insightface=True, grouped=True)
     measured.refuse(benchmark, (0.5,), insightface=True, grouped=True)
+
+
+def test_searches_are_printed_upright(faces, tinyface_folder):  # noqa: F811
+    """A column for each model, a row for each rank."""
+    benchmark = opened(faces, tinyface_folder)
+    rows = np.eye(10, dtype=np.float32)
+    rows[:4] = rows[[4, 5, 6, 7]]  # each probe as one of its subject's images
+    found = {
+        name: measured.find(Embedded(each, None), benchmark, fars=(0.1,))
+        for name, each in (("good", rows), ("bad", np.roll(rows, 1, axis=0)))
+    }
+    assert found["good"].quality is None
+    shown = measured.side_by_side(benchmark, found, fars=(0.1,))
+    assert shown.comparisons == {}
+    (text,) = printed_tables.tables([shown])
+    header, _, first, *_ = text.splitlines()
+    assert header.split() == ["good", "bad"]
+    assert first.split()[:3] == ["rank", "1", "1.0000"]
+    assert len(text.splitlines()) == 2 + sum(rank <= 50 for rank in (1, 5, 10, 20, 50))

@@ -154,7 +154,7 @@ MISTAKES = [
     ([*SETS, "--groups=none.csv"], ["none.csv"]),
     ([*SETS, "--groups=groups.csv"], ["groups.csv", "no row for '0'"]),
     ([*SETS, "--quality=groups.csv"], ["groups.csv", "no number"]),
-    ([*SETS, "--scores=pairs.txt/x.csv"], ["can't write", "--scores"]),
+    ([*SETS, "--output=pairs.txt/x"], ["can't write", "--output"]),
 ]
 
 

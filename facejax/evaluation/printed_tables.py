@@ -53,9 +53,8 @@ def tables(shown: Sequence[Shown]) -> Iterator[str]:
     for kind in (TemplateResults, Identification):
         records = {name: numbers(one) for name, one in results.items() if isinstance(one, kind)}
         if records:
-            cells = results_tables.searches([("", name) for name in records], [*records.values()])
-            rest = [row[1:] for row in cells.rows]
-            yield _text(Cells(["", *cells.header[2:]], rest, cells.notes))
+            names = [("", name) for name in records]
+            yield _text(_upright(results_tables.searches(names, [*records.values()])))
 
 
 def thresholds_table(thresholds: Mapping[str, Sequence[Threshold]]) -> str:
@@ -79,6 +78,14 @@ def thresholds_table(thresholds: Mapping[str, Sequence[Threshold]]) -> str:
     ]
     header = ["threshold", "FAR", "cosine", "FAR at most (95 %)", "squared L2", "angle, degrees"]
     return format_table([*header, "different pairs"], rows)
+
+
+def _upright(cells: Cells) -> Cells:
+    """A row for each rate and a column for each model: of templates there are more rates."""
+    stacked = results_tables.stacked(cells)
+    _, models, *rates = zip(stacked.header, *stacked.rows, strict=True)  # first, the sets
+    lines = [[text.replace("\n", " ") for text in rate] for rate in rates]
+    return Cells(["", *models[1:]], lines, cells.notes)
 
 
 def _text(cells: Cells) -> str:
