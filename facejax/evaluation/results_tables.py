@@ -35,15 +35,19 @@ def verification(names: Sequence[tuple[str, str]], records: Sequence[report.Scor
 
 
 def searches(names: Sequence[tuple[str, str]], records: Sequence[Mapping[str, Any]]) -> Cells:
-    """AUC, TARs, ranks and TPIRs of templates and galleries, as far as there are any.
+    """AUC, TARs, ranks, mAP and TPIRs of templates and galleries, as far as there are any.
 
     Args:
       names: of the set and of the model, for each
       records: of `template_scores` or `gallery_scores`.
     """
     kinds = {
-        "auc": "AUC", "tar_at_far_": "TAR@FAR ", "rank_": "rank ", "tpir_at_fpir_": "TPIR@FPIR "
-    }  # fmt: skip
+        "auc": "AUC",
+        "tar_at_far_": "TAR@FAR ",
+        "rank_": "rank ",
+        "mean_average_precision": "mAP",
+        "tpir_at_fpir_": "TPIR@FPIR ",
+    }
     columns: dict[str, str] = {}  # what people call it, by its field
     for start, called in kinds.items():
         for record in records:
@@ -64,7 +68,7 @@ def searches(names: Sequence[tuple[str, str]], records: Sequence[Mapping[str, An
                 continue
             kind, rest = field.split("_", 1)  # as in "tar" and "at_far_1e-3", "rank" and "5"
             note = record.get(f"{kind}_note_{rest}")
-            bounds = record.get(f"{kind}_interval_{rest}")
+            bounds = record.get(f"{kind}_interval_{rest}", record.get(f"{field}_interval"))
             row.append(_doubted(bounds, bool(note)))
             if note:
                 notes[note] = None
