@@ -452,7 +452,7 @@ def test_what_has_too_few_pairs_is_refused(scored):
 
 
 def test_searches_are_printed_upright(faces, tinyface_folder):  # noqa: F811
-    """A column for each model, a row for each rank."""
+    """A column for each model, a row for each rank, and the mean average precision."""
     benchmark = opened(faces, tinyface_folder)
     rows = np.eye(10, dtype=np.float32)
     rows[:4] = rows[[4, 5, 6, 7]]  # each probe as one of its subject's images
@@ -467,4 +467,5 @@ def test_searches_are_printed_upright(faces, tinyface_folder):  # noqa: F811
     header, _, first, *_ = text.splitlines()
     assert header.split() == ["good", "bad"]
     assert first.split()[:3] == ["rank", "1", "1.0000"]
-    assert len(text.splitlines()) == 2 + sum(rank <= 50 for rank in (1, 5, 10, 20, 50))
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["rank"] * 5 + ["mAP"]
+    assert text.splitlines()[-1].split()[1] == f"{found['good'].result.average_precision[0]:.4f}"
