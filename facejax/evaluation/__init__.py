@@ -7,6 +7,8 @@ from facejax.evaluation.average_precision import (
     mean_average_precision,
 )
 from facejax.evaluation.baselines import Pca, fit_pca, pca_features, pixel_features, truncate
+from facejax.evaluation.benchmarks import Benchmark, measure, numbers, open_benchmark
+from facejax.evaluation.bin_file import from_bin, read_bin, write_bin
 from facejax.evaluation.bootstrap import Interval, Resampled, resample
 from facejax.evaluation.comparison import Comparison, Difference, compare
 from facejax.evaluation.fairness import Fairness, Group, Limit, Rate, fairness
@@ -101,6 +103,7 @@ from facejax.evaluation.verification import (
 )
 
 __all__ = [
+    "Benchmark",
     "ByIdentity",
     "Calibration",
     "Comparison",
@@ -156,6 +159,7 @@ __all__ = [
     "find",
     "fit_pca",
     "format_far",
+    "from_bin",
     "from_groups",
     "from_ijb",
     "from_pairs",
@@ -169,12 +173,16 @@ __all__ = [
     "kfold_accuracy",
     "mated_pairs",
     "mean_average_precision",
+    "measure",
     "norms",
+    "numbers",
+    "open_benchmark",
     "pair_folds",
     "pair_scores",
     "pca_features",
     "pixel_features",
     "pool",
+    "read_bin",
     "read_pairs",
     "resample",
     "resolve_images",
@@ -195,6 +203,7 @@ __all__ = [
     "truncate",
     "verify",
     "wilson_interval",
+    "write_bin",
     "write_page",
     "write_report",
 ]
