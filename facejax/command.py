@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import signal
 import sys
 import textwrap
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -109,10 +111,16 @@ def run(main: Callable[[contextlib.ExitStack], None]) -> None:
 
 
 def _without_echoes(unraisable: Any) -> None:
-    """As Python does it, but for what TensorStore's threads meet when a write has failed.
+    """As Python does it, but for an interrupt, and what TensorStore's threads meet after a failure.
 
-    That it failed is told in one sentence; each of the writes beside it finds the loop closed.
+    A Ctrl-C that comes while Python frees something would be lost: it comes again. That a write
+    failed is told in one sentence; each of the writes beside it finds the loop closed.
     """
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        main = threading.main_thread().ident
+        # Not at once: here it would be lost again.
+        threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
+        return
     if not isinstance(unraisable.exc_value, RuntimeError) or (
         str(unraisable.exc_value) != "Event loop is closed"
     ):

@@ -1,6 +1,7 @@
 """The frame of train.py and eval.py: one sentence on a mistake, and no echoes of libraries."""
 
 import sys
+import threading
 import types
 
 import pytest
@@ -55,3 +56,19 @@ def test_what_a_failed_write_leaves_behind_is_not_printed(error, said, run, monk
     monkeypatch.setattr(sys, "__unraisablehook__", printed.append)
     run(lambda _: sys.unraisablehook(types.SimpleNamespace(exc_type=type(error), exc_value=error)))
     assert [one.exc_value for one in printed] == [error] * said
+
+
+def test_a_ctrl_c_that_comes_while_something_is_freed_is_not_lost(run, capsys):
+    class Freed:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def main(_):
+        Freed()
+        threading.Event().wait(20)  # it comes at once
+        raise AssertionError("it was lost")
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
