@@ -22,7 +22,7 @@ from facejax.evaluation.ijb import (
     template_scores,
 )
 from facejax.evaluation.pair_making import balanced_pairs, identity_folds
-from facejax.evaluation.protocols import ImageFiles, Protocol, from_pairs
+from facejax.evaluation.protocols import ImageFiles, Protocol, evaluate, from_pairs
 from facejax.evaluation.rfw import from_groups, has_groups
 from facejax.evaluation.tinyface import (
     GalleryProtocol,
@@ -30,7 +30,7 @@ from facejax.evaluation.tinyface import (
     from_tinyface,
     gallery_scores,
 )
-from facejax.evaluation.verification import Verification, verify
+from facejax.evaluation.verification import Verification
 
 KINDS = ("bin", "pairs", "folder", "groups", "ijb", "tinyface")
 Result = Verification | TemplateResults | Identification
@@ -190,15 +190,7 @@ def measure(
         return evaluate_templates(embeddings, protocol, bootstrap=resamples)
     if isinstance(protocol, GalleryProtocol):
         return evaluate_gallery(embeddings, protocol, bootstrap=resamples)
-    return verify(
-        embeddings,
-        protocol.indices,
-        protocol.same,
-        protocol.folds,
-        fars=fars,
-        identities=protocol.identities,
-        resamples=resamples,
-    )
+    return evaluate(lambda _: embeddings, protocol, fars=fars, resamples=resamples)
 
 
 def numbers(result: Result) -> dict[str, Any]:

@@ -129,16 +129,7 @@ def _verification(one: Shown, show: Show) -> Iterator[Html]:
     }
     yield page.paragraph(_about(results))
     curves = _curves(results)
-    yield page.heading("ROC and DET", level=3)
-    yield show("roc", results_figures.roc_figure(curves), _ROC)
-    yield show(
-        "det",
-        results_figures.det_figure(curves),
-        "Same pairs that are refused over different pairs that are accepted, both as normal "
-        "deviates; bands as above. The dotted line is that of equal error rates.",
-    )
-    yield page.heading("Scores", level=3)
-    yield show("scores", results_figures.score_figure(results), _SCORES)
+    yield from _pair_figures(curves, results, show, bands="; bands as above")
     yield page.heading("Folds", level=3)
     protocol = one.protocol if isinstance(one.protocol, Protocol) else None
     if protocol is not None:
@@ -205,6 +196,26 @@ def _pair(
     return page.item(*lines)
 
 
+def _pair_figures(
+    curves: Sequence[results_figures.Curve],
+    results: Mapping[str, Verification] | Mapping[str, TemplateResults],
+    show: Show,
+    *,
+    bands: str = "",
+) -> Iterator[Html]:
+    """The curves and scores of pairs, be they of images or of templates."""
+    yield page.heading("ROC and DET", level=3)
+    yield show("roc", results_figures.roc_figure(curves), _ROC)
+    yield show(
+        "det",
+        results_figures.det_figure(curves),
+        "Same pairs that are refused over different pairs that are accepted, both as normal "
+        f"deviates{bands}. The dotted line is that of equal error rates.",
+    )
+    yield page.heading("Scores", level=3)
+    yield show("scores", results_figures.score_figure(results), _SCORES)
+
+
 def _templates(one: Shown, show: Show) -> Iterator[Html]:
     results = {
         name: result for name, result in one.results.items() if isinstance(result, TemplateResults)
@@ -223,16 +234,7 @@ def _templates(one: Shown, show: Show) -> Iterator[Html]:
         )
         for number, (name, result) in enumerate(results.items())
     ]
-    yield page.heading("ROC and DET", level=3)
-    yield show("roc", results_figures.roc_figure(curves), _ROC)
-    yield show(
-        "det",
-        results_figures.det_figure(curves),
-        "Same pairs that are refused over different pairs that are accepted, both as normal "
-        "deviates. The dotted line is that of equal error rates.",
-    )
-    yield page.heading("Scores", level=3)
-    yield show("scores", results_figures.score_figure(results), _SCORES)
+    yield from _pair_figures(curves, results, show)
     searched = {
         name: result.identification
         for name, result in results.items()
